@@ -1,0 +1,32 @@
+//! The only code of logweir that speaks Redis.
+//!
+//! ```text
+//! collector ── enqueue ──► {0}:queue ── read, reclaim ──► worker ── acknowledge (XACK + XDEL)
+//!                              │                            └────── dead_letter ──► {0}:dead ── replay ──┐
+//!                              └◄────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Invariants: whatever changes more than one key is one script; nothing unacknowledged is ever trimmed, so
+//! XLEN is the backlog; `bytes` is the sum of the bodies in the stream; each call has a deadline.
+//! This crate knows neither HTTP nor Postgres.
+
+mod connection;
+mod dead;
+mod depth;
+mod durability;
+mod enqueue;
+mod entry;
+mod error;
+mod keys;
+mod reader;
+mod scripts;
+
+pub use connection::{Queue, Settings};
+pub use dead::{DeadLetter, Replay};
+pub use depth::Depth;
+pub use durability::{Ack, ServerInfo};
+pub use enqueue::{Enqueued, IdempotencyKey, NewEntry, QueueLimits};
+pub use entry::{Done, Entry, EntryId, Fields, Item, Unreadable};
+pub use error::QueueError;
+pub use keys::Shard;
+pub use reader::{Attempts, Reader};

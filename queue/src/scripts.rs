@@ -1,0 +1,1 @@
+//! The Lua scripts, each with what it does atomically.

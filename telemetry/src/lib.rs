@@ -1,0 +1,17 @@
+//! What every logweir service starts with: configuration, logs, metrics, health and the shutdown signal.
+//!
+//! ```text
+//! flags > LOGWEIR_… > --config file > default      config
+//!        └─► logs (stderr)                          logs
+//!        └─► admin address: /metrics /healthz /readyz   admin
+//!        └─► SIGTERM or SIGINT ─► CancellationToken     shutdown
+//! ```
+//!
+//! This crate must never know what a service does: no event, no Redis, no Postgres.
+
+pub mod admin;
+pub mod config;
+pub mod exit;
+pub mod logs;
+pub mod redact;
+pub mod shutdown;
