@@ -14,7 +14,7 @@ cargo build --quiet --release --locked -p logweir -p logweir-agent -p logweir-co
 dir=$(mktemp -d /tmp/logweir-throughput.XXXXXX)
 chmod 755 "$dir"
 up=
-cleanup() { [ -z "$up" ] || { kill -TERM "$up" 2>/dev/null && wait "$up" || true; }; rm -rf "$dir"; }
+cleanup() { [ -z "$up" ] || { kill -TERM "$up" 2>/dev/null || true; wait "$up" || true; }; rm -rf "$dir"; }
 trap cleanup EXIT
 
 mkdir "$dir/logs"
