@@ -1,0 +1,306 @@
+//! What can be set, and which settings make no sense together.
+
+use crate::pressure::Room;
+use crate::quota::{Quota, Quotas};
+use clap::{Parser, ValueEnum};
+use logweir_proto::Limits;
+use logweir_proto::event::Window;
+use logweir_queue::{Ack, QueueLimits, Shard};
+use logweir_telemetry::config::{CommonArgs, duration, size};
+use logweir_telemetry::redact::SecretUrl;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What has happened to a batch when it is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AckArg {
+    /// It is on Redis' disk: survives a kill and a power cut
+    Fsync,
+    /// The same, and on so many replicas as --replicas says
+    Replicated,
+    /// It is in Redis' memory, whatever Redis does about its disk
+    Memory,
+}
+
+/// The collector of logweir: takes batches of events over HTTP and puts them into the queue.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "logweir-collector", version, about, max_term_width = 110)]
+pub struct Args {
+    /// The public address, for POST /v1/events
+    #[arg(long, default_value = "127.0.0.1:4801", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// The admin address: /metrics, /healthz, /readyz
+    #[arg(long, default_value = "127.0.0.1:4802", value_name = "ADDRESS")]
+    pub admin: SocketAddr,
+    /// Redis, such as redis://user:password@host:6379/0
+    #[arg(long, default_value = "redis://127.0.0.1:6379", value_name = "URL")]
+    pub redis: SecretUrl,
+    /// Who may post: lines of `AGENT_ID sha256:HEX`; read again when it changes
+    #[arg(long, value_name = "FILE")]
+    pub tokens: Option<PathBuf>,
+    /// Serve more than loopback although there are no tokens
+    #[arg(long)]
+    pub insecure: bool,
+
+    /// Events per second that each agent may send
+    #[arg(long, default_value_t = 50_000, value_name = "EVENTS")]
+    pub rate: u64,
+    /// Events that an agent may send at once after a pause [default: 2 seconds' worth]
+    #[arg(long, value_name = "EVENTS")]
+    pub burst: Option<u64>,
+    /// Bytes of events (after decoding) per second that each agent may send
+    #[arg(long, value_parser = size, default_value = "64MiB", value_name = "SIZE")]
+    pub rate_bytes: u64,
+    /// Bytes that an agent may send at once after a pause [default: 2 seconds' worth]
+    #[arg(long, value_parser = size, value_name = "SIZE")]
+    pub burst_bytes: Option<u64>,
+    /// How many agents' quotas are kept in mind; the least recently seen leaves
+    #[arg(long, default_value_t = 100_000, value_name = "N")]
+    pub max_agents: usize,
+    /// The status that an agent over its quota is answered
+    #[arg(long, default_value_t = 429, value_name = "429|503", value_parser = quota_status)]
+    pub quota_status: u16,
+    /// How long a request may wait for its quota, or for room in the queue, before it is refused
+    #[arg(long, value_parser = duration, default_value = "1s", value_name = "DURATION")]
+    pub hold: Duration,
+    /// How many requests may wait in that way at a time
+    #[arg(long, default_value_t = 1_000, value_name = "N")]
+    pub max_holding: usize,
+
+    /// The queue is full when it holds so many batches
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    pub max_queue_entries: u64,
+    /// The queue is full when its batches have so many bytes; Redis needs memory for that
+    #[arg(long, value_parser = size, default_value = "1GiB", value_name = "SIZE")]
+    pub max_queue_bytes: u64,
+    /// What an acknowledgement means
+    #[arg(long, value_enum, default_value = "fsync")]
+    pub ack: AckArg,
+    /// How many replicas must have a batch, with --ack replicated
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub replicas: u32,
+    /// How long each call to Redis may take
+    #[arg(long, value_parser = duration, default_value = "800ms", value_name = "DURATION")]
+    pub redis_timeout: Duration,
+
+    /// How long an Idempotency-Key is remembered
+    #[arg(long, value_parser = duration, default_value = "1h", value_name = "DURATION")]
+    pub idempotency_window: Duration,
+    /// How many of them; when they are full, a new one is refused
+    #[arg(long, default_value_t = 100_000, value_name = "N")]
+    pub max_idempotency_keys: u64,
+
+    /// The oldest event that is taken
+    #[arg(long, value_parser = duration, default_value = "90d", value_name = "DURATION")]
+    pub max_event_age: Duration,
+    /// How far ahead of this machine's clock an event may be
+    #[arg(long, value_parser = duration, default_value = "10m", value_name = "DURATION")]
+    pub max_event_ahead: Duration,
+    /// The longest event
+    #[arg(long, value_parser = size, default_value = "256KiB", value_name = "SIZE")]
+    pub max_event_bytes: u64,
+    /// The most events in a batch
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    pub max_batch_events: usize,
+    /// The largest batch after decoding
+    #[arg(long, value_parser = size, default_value = "8MiB", value_name = "SIZE")]
+    pub max_batch_bytes: u64,
+    /// The largest body on the wire
+    #[arg(long, value_parser = size, default_value = "4MiB", value_name = "SIZE")]
+    pub max_wire_bytes: u64,
+
+    /// How many connections are open at a time; more wait to be accepted
+    #[arg(long, default_value_t = 16_384, value_name = "N")]
+    pub max_connections: usize,
+    /// How long a connection may take to send a request's headers, or be idle between requests
+    #[arg(long, value_parser = duration, default_value = "30s", value_name = "DURATION")]
+    pub header_timeout: Duration,
+    /// Bytes per second that a body must bring, after 5 seconds
+    #[arg(long, value_parser = size, default_value = "1KiB", value_name = "SIZE")]
+    pub min_body_speed: u64,
+    /// How long a body may take in all
+    #[arg(long, value_parser = duration, default_value = "60s", value_name = "DURATION")]
+    pub body_timeout: Duration,
+    /// How many requests are worked on at a time
+    #[arg(long, default_value_t = 4_096, value_name = "N")]
+    pub max_in_flight: usize,
+    /// Memory for the bodies of all of them together
+    #[arg(long, value_parser = size, default_value = "256MiB", value_name = "SIZE")]
+    pub max_in_flight_bytes: u64,
+    /// How long requests in hand may take to finish after SIGTERM
+    #[arg(long, value_parser = duration, default_value = "10s", value_name = "DURATION")]
+    pub shutdown_timeout: Duration,
+
+    /// What every service has.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+fn quota_status(text: &str) -> Result<u16, String> {
+    match text {
+        "429" => Ok(429),
+        "503" => Ok(503),
+        _ => Err("the quota answers 429 or 503".to_owned()),
+    }
+}
+
+impl Args {
+    /// Looks for settings that can't work.
+    ///
+    /// # Errors
+    /// A sentence that names the flag and says what would be right.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.tokens.is_none() && !self.listen.ip().is_loopback() && !self.insecure {
+            return Err(format!(
+                "--listen {} is open to others, and there are no --tokens: give a tokens file, listen on \
+                 127.0.0.1, or say --insecure if everybody who can reach this address may post",
+                self.listen
+            ));
+        }
+        let positive: [(&str, u64); 16] = [
+            ("rate", self.rate),
+            ("burst", self.burst.unwrap_or(1)),
+            ("rate-bytes", self.rate_bytes),
+            ("burst-bytes", self.burst_bytes.unwrap_or(1)),
+            ("max-agents", count(self.max_agents)),
+            ("max-queue-entries", self.max_queue_entries),
+            ("max-queue-bytes", self.max_queue_bytes),
+            ("max-event-bytes", self.max_event_bytes),
+            ("max-batch-events", count(self.max_batch_events)),
+            ("max-batch-bytes", self.max_batch_bytes),
+            ("max-wire-bytes", self.max_wire_bytes),
+            ("max-connections", count(self.max_connections)),
+            ("min-body-speed", self.min_body_speed),
+            ("max-in-flight", count(self.max_in_flight)),
+            ("max-idempotency-keys", self.max_idempotency_keys),
+            ("redis-timeout (in milliseconds)", millis(self.redis_timeout)),
+        ];
+        if let Some((flag, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return Err(format!("--{flag} must be at least 1"));
+        }
+        for (flag, value) in [("rate", self.rate), ("rate-bytes", self.rate_bytes)] {
+            if value > Quota::MAX_RATE {
+                return Err(format!("--{flag} must be at most {}", Quota::MAX_RATE));
+            }
+        }
+        if self.ack == AckArg::Replicated && self.replicas == 0 {
+            return Err("--ack replicated needs --replicas of at least 1".to_owned());
+        }
+        // While it is decoded, a body stands in memory as it came and as it is.
+        let one = self.max_batch_bytes.saturating_add(self.max_wire_bytes);
+        if self.max_in_flight_bytes < one {
+            return Err(format!(
+                "--max-in-flight-bytes must be at least --max-batch-bytes and --max-wire-bytes together ({one})"
+            ));
+        }
+        if self.max_in_flight_bytes > crate::budget::Budget::MAX_BYTES {
+            return Err(format!(
+                "--max-in-flight-bytes must be at most {}",
+                crate::budget::Budget::MAX_BYTES
+            ));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            event_bytes: fit(self.max_event_bytes),
+            batch_events: self.max_batch_events,
+            decoded_bytes: fit(self.max_batch_bytes),
+            wire_bytes: fit(self.max_wire_bytes),
+        }
+    }
+
+    pub(crate) fn window(&self, now_ms: i64) -> Window {
+        let ms = |d: Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
+        Window { now_ms, max_age_ms: ms(self.max_event_age), max_ahead_ms: ms(self.max_event_ahead) }
+    }
+
+    pub(crate) fn quotas(&self) -> Quotas {
+        let two_seconds = |rate: u64| rate.saturating_mul(2);
+        Quotas {
+            events: Quota::new(self.rate, self.burst.unwrap_or(two_seconds(self.rate))),
+            bytes: Quota::new(self.rate_bytes, self.burst_bytes.unwrap_or(two_seconds(self.rate_bytes))),
+        }
+    }
+
+    pub(crate) fn room(&self) -> Room {
+        Room { entries: self.max_queue_entries, bytes: self.max_queue_bytes }
+    }
+
+    pub(crate) fn queue_limits(&self) -> QueueLimits {
+        QueueLimits { entries: self.max_queue_entries, bytes: self.max_queue_bytes }
+    }
+
+    pub(crate) fn queue_settings(&self) -> logweir_queue::Settings {
+        logweir_queue::Settings {
+            url: self.redis.expose().to_owned(),
+            ack: match self.ack {
+                AckArg::Fsync => Ack::Fsync,
+                AckArg::Replicated => Ack::Replicated { replicas: self.replicas },
+                AckArg::Memory => Ack::Memory,
+            },
+            deadline: self.redis_timeout,
+            shard: Shard::default(),
+        }
+    }
+}
+
+fn count(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}
+
+fn fit(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+fn millis(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(flags: &[&str]) -> Args {
+        let argv = ["logweir-collector"].iter().chain(flags).map(Into::into).collect();
+        logweir_telemetry::config::try_parse(argv, |_| None).unwrap()
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_manual() {
+        let args = parse(&[]);
+        args.validate().unwrap();
+        assert_eq!(args.limits(), Limits::default());
+        assert_eq!(args.listen.to_string(), "127.0.0.1:4801");
+        assert_eq!(args.admin.to_string(), "127.0.0.1:4802");
+        let window = args.window(0);
+        assert_eq!((window.max_age_ms, window.max_ahead_ms), (90 * 86_400_000, 600_000));
+        assert_eq!((args.hold, args.quota_status), (Duration::from_secs(1), 429));
+    }
+
+    #[test]
+    fn without_tokens_only_loopback_is_served() {
+        let message = parse(&["--listen", "0.0.0.0:4801"]).validate().unwrap_err();
+        assert!(message.contains("--tokens") && message.contains("--insecure"), "{message}");
+        parse(&["--listen", "0.0.0.0:4801", "--insecure"]).validate().unwrap();
+        parse(&["--listen", "0.0.0.0:4801", "--tokens", "f"]).validate().unwrap();
+        parse(&["--listen", "[::1]:4801"]).validate().unwrap();
+    }
+
+    #[test]
+    fn settings_that_cannot_work_name_the_flag() {
+        for (flags, name) in [
+            (vec!["--rate", "0"], "--rate"),
+            (vec!["--burst", "0"], "--burst"),
+            (vec!["--max-queue-entries", "0"], "--max-queue-entries"),
+            (vec!["--ack", "replicated", "--replicas", "0"], "--replicas"),
+            (vec!["--max-in-flight-bytes", "1MiB"], "--max-in-flight-bytes"),
+            (vec!["--redis-timeout", "0s"], "--redis-timeout"),
+        ] {
+            let message = parse(&flags).validate().unwrap_err();
+            assert!(message.contains(name), "{message}");
+        }
+    }
+}

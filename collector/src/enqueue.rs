@@ -1,0 +1,126 @@
+//! From a judged batch to the queue's yes: 202 is said here, and nowhere else.
+
+use crate::answer::{Refusal, Reply, accepted};
+use crate::auth::Agent;
+use crate::request::Identity;
+use crate::service::{Shared, hold_for_room, queue_full, queue_unavailable, soon};
+use crate::verdict::Judged;
+use logweir_proto::BatchId;
+use logweir_proto::answer::{Accepted, ProblemCode, RejectedEvent};
+use logweir_queue::{Enqueued, IdempotencyKey, NewEntry, QueueError};
+use tokio::time::Instant;
+
+/// A judged batch on its way into the queue.
+pub(crate) struct Batch<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) agent: &'a Agent,
+    pub(crate) judged: Judged,
+    pub(crate) now_ms: i64,
+    pub(crate) traceparent: Option<String>,
+    /// Until when it may wait for room.
+    pub(crate) hold_until: Instant,
+}
+
+/// What is known of a batch after an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Queued,
+    NotQueued,
+    Unknown,
+}
+
+impl Batch<'_> {
+    /// Enqueues it, and answers.
+    pub(crate) async fn enqueue(mut self, identity: &Identity) -> Result<Reply, Refusal> {
+        let rejected = std::mem::take(&mut self.judged.rejected);
+        match identity {
+            Identity::Batch(batch) if !batch.holds(self.judged.events) => Err(Refusal::new(
+                ProblemCode::Malformed,
+                "Logweir-Batch: the numbers of these events would pass the largest number there is",
+            )),
+            Identity::Batch(batch) => self.add(*batch, rejected, None).await.1,
+            Identity::Key(key) => self.add_numbered(rejected, Some(key)).await,
+            Identity::None => self.add_numbered(rejected, None).await,
+        }
+    }
+
+    /// Enqueues it under numbers of the collector's own.
+    async fn add_numbered(self, rejected: Vec<RejectedEvent>, key: Option<&str>) -> Result<Reply, Refusal> {
+        let given = self.shared.numbers.take(self.judged.events);
+        let (fate, reply) = self.add(given.batch(), rejected, key).await;
+        match fate {
+            Fate::Queued => given.added(&self.judged.skip),
+            Fate::NotQueued => given.unused(),
+            // Dropped, the numbers become a gap.
+            Fate::Unknown => {}
+        }
+        reply
+    }
+
+    async fn add(
+        &self,
+        batch: BatchId,
+        rejected: Vec<RejectedEvent>,
+        key: Option<&str>,
+    ) -> (Fate, Result<Reply, Refusal>) {
+        let answer = Accepted { batch: batch.to_string(), accepted: self.judged.accepted(), rejected };
+        let Ok(answer) = serde_json::to_string(&answer) else {
+            let internal = Refusal::new(ProblemCode::Internal, "the collector failed on its own answer");
+            return (Fate::NotQueued, Err(internal));
+        };
+        let (shared, judged) = (self.shared, &self.judged);
+        let entry = NewEntry {
+            agent: &self.agent.id,
+            batch,
+            events: judged.events,
+            skip: &judged.skip,
+            enc: judged.encoding,
+            at_ms: self.now_ms,
+            traceparent: self.traceparent.as_deref(),
+            body: &judged.body,
+        };
+        let key = key.map(|key| IdempotencyKey {
+            key,
+            window: shared.args.idempotency_window,
+            max_keys: shared.args.max_idempotency_keys,
+            answer: &answer,
+        });
+        loop {
+            let outcome = shared.queue.enqueue(&entry, shared.args.queue_limits(), key.as_ref()).await;
+            match outcome {
+                Ok(Enqueued::Added { entries, bytes, .. }) => {
+                    shared.gate.note(entries, bytes, Some(judged.body.len()));
+                    shared.metrics.accepted(judged.accepted());
+                    return (Fate::Queued, Ok(self.accepted(answer)));
+                }
+                Ok(Enqueued::Full { entries, bytes }) => {
+                    shared.gate.note(entries, bytes, None);
+                    if Instant::now() >= self.hold_until || !hold_for_room(shared, self.hold_until).await {
+                        return (Fate::NotQueued, Err(queue_full(shared, self.agent)));
+                    }
+                }
+                Ok(Enqueued::Repeated { answer }) => return (Fate::NotQueued, Ok(self.accepted(answer))),
+                Ok(Enqueued::KeysFull) => {
+                    let detail =
+                        "too many Idempotency-Keys are remembered; come back later, or post without one";
+                    return (Fate::NotQueued, Err(soon(ProblemCode::Overloaded, detail, self.agent)));
+                }
+                Err(error) => return self.failed(batch, &error),
+            }
+        }
+    }
+
+    fn failed(&self, batch: BatchId, error: &QueueError) -> (Fate, Result<Reply, Refusal>) {
+        tracing::debug!(%batch, agent = %self.agent.id, %error, "not enqueued");
+        let fate = match error {
+            QueueError::Unfit(_) | QueueError::Usage(_) => Fate::NotQueued,
+            QueueError::Unavailable(_) | QueueError::Timeout(_) | QueueError::Protocol(_) => Fate::Unknown,
+        };
+        (fate, Err(queue_unavailable(self.agent)))
+    }
+
+    fn accepted(&self, answer: String) -> Reply {
+        let pressure = self.shared.gate.view().pressure(self.shared.gate.room());
+        accepted(answer.into(), pressure)
+    }
+}

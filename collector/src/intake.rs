@@ -1,0 +1,197 @@
+//! The costly half of a request: read, decode, rate, validate, enqueue.
+
+use crate::answer::{Refusal, Reply};
+use crate::auth::Agent;
+use crate::budget::Reservation;
+use crate::enqueue::Batch;
+use crate::quota::{Admission, Charge, Denial, Quotas};
+use crate::service::{Admitted, Shared, soon};
+use crate::upload::{Broken, Pace, Received, Upload};
+use crate::verdict::{self, Unpacked, Unreadable};
+use http::HeaderName;
+use logweir_proto::answer::ProblemCode;
+use logweir_proto::encoding::Encoding;
+use logweir_proto::event::Rules;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::{Instant, sleep};
+
+/// Plain bodies up to this size are handled on the spot; others go to the blocking pool, so that one agent's
+/// large batches don't delay another's small ones.
+const INLINE_BYTES: usize = 32 << 10;
+
+/// Takes an admitted request's body, and answers when the queue has it.
+pub(crate) async fn take(
+    shared: &Arc<Shared>,
+    request: Admitted,
+    upload: &mut Upload,
+) -> Result<Reply, Refusal> {
+    let Admitted { agent, headers, hold_until } = request;
+    let pace = Pace { speed: shared.args.min_body_speed, total: shared.args.body_timeout };
+    let read = upload.read(pace, shared.limits.wire_bytes, &shared.budget).await;
+    let Received { bytes: wire, reserved } = read.map_err(|broken| of_broken(shared, broken, &agent))?;
+    let wire_bytes = wire.len();
+    let inline = headers.encoding == Encoding::Identity && wire_bytes <= INLINE_BYTES;
+
+    let (limits, kind, encoding) = (shared.limits, headers.kind, headers.encoding);
+    let decoded_bytes = if encoding == Encoding::Identity { 0 } else { limits.decoded_bytes };
+    let unpack = move || verdict::unpack(wire, encoding, kind, &limits);
+    let work = Work { shared, inline, agent: &agent };
+    let (unpacked, reserved) = work.run(reserved, wire_bytes + decoded_bytes, unpack).await?;
+    let unpacked = unpacked.map_err(of_unreadable)?;
+    let reserved = shrink(reserved, unpacked.memory());
+    shared.metrics.received(wire_bytes, unpacked.decoded_bytes());
+
+    let charge = rate(shared, &agent, &unpacked, hold_until).await?;
+
+    let now_ms = unix_ms();
+    let rules = Rules { max_bytes: limits.event_bytes, window: Some(shared.args.window(now_ms)) };
+    // Room for the body that goes into the queue, beside the one that came.
+    let memory = unpacked.memory() + unpacked.decoded_bytes();
+    let (judged, reserved) = work.run(reserved, memory, move || verdict::judge(unpacked, &rules)).await?;
+    let _reserved = shrink(reserved, judged.body.len());
+    shared.metrics.rejected(&judged.reasons);
+    if judged.accepted() == 0 {
+        charge.keep();
+        let mut refusal =
+            Refusal::new(ProblemCode::AllRejected, "no event is valid; see `rejected` for each one");
+        refusal.rejected = Some(judged.rejected);
+        return Err(refusal);
+    }
+    let traceparent = headers.traceparent;
+    let batch = Batch { shared, agent: &agent, judged, now_ms, traceparent, hold_until };
+    let reply = batch.enqueue(&headers.identity).await?;
+    charge.keep();
+    Ok(reply)
+}
+
+/// Work on a body, with its memory reserved before.
+struct Work<'a> {
+    shared: &'a Arc<Shared>,
+    inline: bool,
+    agent: &'a Agent,
+}
+
+impl Work<'_> {
+    /// Runs `job` with `memory` bytes reserved: on the spot, or on the bounded blocking pool.
+    async fn run<T: Send + 'static>(
+        &self,
+        mut reserved: Reservation,
+        memory: usize,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<(T, Reservation), Refusal> {
+        if self.inline {
+            return Ok((job(), reserved));
+        }
+        let internal = || Refusal::new(ProblemCode::Internal, "the collector failed on this body");
+        let permit = self.shared.decoding.clone().acquire_owned().await.map_err(|_| internal())?;
+        if !reserved.resize(memory) {
+            return Err(no_memory(self.agent));
+        }
+        // Permit and memory go along: the job runs to its end even when the client has gone.
+        let job = move || {
+            let _permit = permit;
+            (job(), reserved)
+        };
+        tokio::task::spawn_blocking(job).await.map_err(|error| {
+            tracing::error!(%error, "a body made the collector fail");
+            internal()
+        })
+    }
+}
+
+fn shrink(mut reserved: Reservation, memory: usize) -> Reservation {
+    let _smaller = reserved.resize(memory);
+    reserved
+}
+
+fn no_memory(agent: &Agent) -> Refusal {
+    soon(ProblemCode::Overloaded, "too many bodies are in hand; come back later", agent)
+}
+
+/// 413 for a body that is too large on the wire.
+pub(crate) fn wire_too_large(limit: usize) -> Refusal {
+    let detail =
+        format!("the body is larger than {limit} bytes; send smaller batches, or compress them with zstd");
+    Refusal::new(ProblemCode::TooLarge, detail)
+}
+
+fn of_broken(shared: &Shared, broken: Broken, agent: &Agent) -> Refusal {
+    match broken {
+        Broken::TooLarge => wire_too_large(shared.limits.wire_bytes),
+        Broken::TooSlow => Refusal::new(
+            ProblemCode::TooSlow,
+            format!(
+                "the body must bring {} bytes per second, and end within {} s",
+                shared.args.min_body_speed,
+                shared.args.body_timeout.as_secs()
+            ),
+        ),
+        Broken::Cut => Refusal::new(ProblemCode::Malformed, "the body was cut off before its declared end"),
+        Broken::NoMemory => no_memory(agent),
+    }
+}
+
+fn of_unreadable(unreadable: Unreadable) -> Refusal {
+    match unreadable {
+        Unreadable::Malformed(detail) => Refusal::new(ProblemCode::Malformed, detail),
+        Unreadable::TooLarge(detail) => Refusal::new(ProblemCode::TooLarge, detail),
+    }
+}
+
+/// Charges the agent's quota, after a wait if that is short enough.
+async fn rate(
+    shared: &Shared,
+    agent: &Agent,
+    unpacked: &Unpacked,
+    hold_until: Instant,
+) -> Result<Charge, Refusal> {
+    let slot = shared.holding.try_acquire().ok();
+    let patience = hold_until.saturating_duration_since(Instant::now());
+    let patience = if slot.is_some() { patience } else { Duration::ZERO };
+    let bytes = u64::try_from(unpacked.decoded_bytes()).unwrap_or(u64::MAX);
+    match shared.limiters.admit(&agent.id, unpacked.events, bytes, patience) {
+        Admission::After(Duration::ZERO, charge) => Ok(charge),
+        Admission::After(wait, charge) => {
+            shared.metrics.held.inc();
+            sleep(wait).await;
+            drop(slot);
+            Ok(charge)
+        }
+        Admission::Refused(denial) => {
+            shared.metrics.rate_limited(agent);
+            Err(rate_limited(shared.limiters.quotas(), denial, shared.args.quota_status))
+        }
+    }
+}
+
+/// The refusal with the quotas and what is left of them, as draft-ietf-httpapi-ratelimit-headers-10 writes them.
+fn rate_limited(quotas: Quotas, denial: Denial, status: u16) -> Refusal {
+    let (events, bytes) = (quotas.events, quotas.bytes);
+    let policy = format!(
+        "\"events\";q={};w={}, \"bytes\";q={};w={};qu=\"content-bytes\"",
+        events.burst,
+        events.window_s(),
+        bytes.burst,
+        bytes.window_s()
+    );
+    let reset = u64::try_from(denial.wait.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX);
+    let left =
+        format!("\"events\";r={};t={reset}, \"bytes\";r={};t={reset}", denial.events_left, denial.bytes_left);
+    let detail = format!(
+        "over the quota of {} events and {} bytes per second; come back when this batch fits",
+        events.rate, bytes.rate
+    );
+    let mut refusal = Refusal::new(ProblemCode::RateLimited, detail)
+        .retry_after(denial.wait)
+        .header(HeaderName::from_static("ratelimit-policy"), policy)
+        .header(HeaderName::from_static("ratelimit"), left);
+    refusal.status = Some(status);
+    refusal
+}
+
+/// The collector's clock, in Unix milliseconds.
+fn unix_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

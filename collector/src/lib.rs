@@ -1,0 +1,197 @@
+//! The collector: authenticate → admit → decode → validate → enqueue → acknowledge.
+//!
+//! ```text
+//! server ──► service ──► intake ───────────────────────► enqueue ──► queue (Redis)
+//! accept,    who, path,   upload → verdict → quota →       202 only after its yes
+//! drain      pressure     read     decode,   per agent
+//!               ▲                  validate
+//!             gate ◄── the queue's depth, each 200 ms
+//! ```
+//!
+//! Pure, without clock and I/O: `auth` (who), `request` (headers), `verdict` (events), `pressure` (room),
+//! `answer` (problems), `numbers` (the collector as a producer). The others are the shell around them.
+//!
+//! Invariants: nothing is acknowledged before the queue has it; nobody unauthenticated makes the collector read
+//! a body; each body's memory is reserved before it is used; what a client sends reaches a log line only
+//! escaped, and never a metric's label.
+//! This crate knows neither Postgres nor files other than its own settings.
+
+mod answer;
+mod auth;
+mod budget;
+pub mod config;
+mod enqueue;
+mod gate;
+mod intake;
+mod metrics;
+mod numbers;
+mod pressure;
+mod quota;
+mod request;
+mod server;
+mod service;
+mod socket;
+mod summary;
+mod tokens_file;
+mod upload;
+mod verdict;
+
+use crate::budget::Budget;
+use crate::config::Args;
+use crate::gate::{Gate, REDIS_CHECK, Watcher};
+use crate::metrics::Metrics;
+use crate::numbers::Numbers;
+use crate::quota::Limiters;
+use crate::service::Shared;
+use crate::tokens_file::TokensFile;
+use logweir_queue::Queue;
+use logweir_telemetry::admin::{Admin, Readiness};
+use prometheus_client::registry::Registry;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// The name of the check in `/readyz` that fails while the collector stops.
+const DRAINING_CHECK: &str = "draining";
+
+/// Why the collector doesn't start, or ends before its time.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A setting is wrong: a person must mend that.
+    #[error("{0}")]
+    Settings(String),
+    /// An address can't be listened on.
+    #[error("cannot listen on {address} ({flag}): {source}")]
+    Listen {
+        /// The setting.
+        flag: &'static str,
+        /// Its value.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+/// The collector, bound to its addresses and not yet serving.
+pub struct Collector {
+    shared: Arc<Shared>,
+    readiness: Readiness,
+    listener: TcpListener,
+    admin: Admin,
+    addresses: (SocketAddr, SocketAddr),
+}
+
+/// Validates settings as a start would, without binding or connecting.
+///
+/// # Errors
+/// [`StartError::Settings`].
+pub fn check(args: &Args) -> Result<(), StartError> {
+    prepare(args.clone()).map(|_| ())
+}
+
+fn prepare(args: Args) -> Result<(Shared, Registry), StartError> {
+    args.validate().map_err(StartError::Settings)?;
+    let queue = Queue::new(args.queue_settings())
+        .map_err(|e| StartError::Settings(format!("--redis {}: {e}", args.redis)))?;
+    let tokens = args.tokens.clone().map(TokensFile::open).transpose().map_err(StartError::Settings)?;
+    let (metrics, registry) = Metrics::new();
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let shared = Shared {
+        limits: args.limits(),
+        queue,
+        gate: Arc::new(Gate::new(args.room())),
+        tokens: tokens.map(Arc::new),
+        limiters: Limiters::new(args.max_agents, args.quotas()),
+        numbers: Numbers::new(Uuid::new_v4),
+        metrics,
+        budget: Budget::new(args.max_in_flight_bytes),
+        in_flight: Arc::new(Semaphore::new(args.max_in_flight.min(Semaphore::MAX_PERMITS))),
+        holding: Semaphore::new(args.max_holding.min(Semaphore::MAX_PERMITS)),
+        decoding: Arc::new(Semaphore::new(cores)),
+        draining: AtomicBool::new(false),
+        args,
+    };
+    Ok((shared, registry))
+}
+
+impl Collector {
+    /// Validates the settings and binds both addresses; port 0 picks a free one. Redis needn't be there.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn bind(args: Args) -> Result<Self, StartError> {
+        let (listen, admin_address) = (args.listen, args.admin);
+        if args.insecure && args.tokens.is_none() && !listen.ip().is_loopback() {
+            tracing::warn!(%listen, "INSECURE: everybody who can reach this address may post events");
+        }
+        let (shared, registry) = prepare(args)?;
+        let readiness = Readiness::default();
+        readiness.require(REDIS_CHECK);
+        readiness.set(DRAINING_CHECK, Ok(()));
+        let failed = |flag, address| move |source| StartError::Listen { flag, address, source };
+        let listener = TcpListener::bind(listen).await.map_err(failed("--listen", listen))?;
+        let admin = Admin::bind(admin_address, registry, readiness.clone(), None, axum::Router::new())
+            .await
+            .map_err(failed("--admin", admin_address))?;
+        let public = listener.local_addr().map_err(failed("--listen", listen))?;
+        let admin_address = admin.local_addr().map_err(failed("--admin", admin_address))?;
+        let addresses = (public, admin_address);
+        Ok(Self { shared: Arc::new(shared), readiness, listener, admin, addresses })
+    }
+
+    /// The public address.
+    #[must_use]
+    pub fn public_addr(&self) -> SocketAddr {
+        self.addresses.0
+    }
+
+    /// The admin address.
+    #[must_use]
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.addresses.1
+    }
+
+    /// Serves until `stop`, then drains: within `--shutdown-timeout`, it answers what is in hand, and `draining`
+    /// to what is new.
+    pub async fn serve(self, stop: CancellationToken) {
+        let Self { shared, readiness, listener, admin, addresses } = self;
+        tracing::info!(listen = %addresses.0, admin = %addresses.1, redis = %shared.args.redis, "the collector runs");
+        // The helpers outlive the requests: who drains still needs the queue's depth, and is still looked at.
+        let ended = CancellationToken::new();
+        let mut helpers = JoinSet::new();
+        let watcher = Watcher {
+            gate: shared.gate.clone(),
+            queue: shared.queue.clone(),
+            readiness: readiness.clone(),
+            metrics: shared.metrics.clone(),
+        };
+        helpers.spawn(watcher.run(ended.clone()));
+        helpers.spawn(summary::run(shared.metrics.clone(), ended.clone()));
+        if let Some(tokens) = shared.tokens.clone() {
+            let ended = ended.clone();
+            helpers.spawn(async move { tokens.watch(ended).await });
+        }
+        let admin_ended = ended.clone();
+        helpers.spawn(async move {
+            if let Err(error) = admin.serve(admin_ended).await {
+                tracing::error!(%error, "the admin address is not served any more");
+            }
+        });
+        let draining = stop.clone();
+        helpers.spawn(async move {
+            draining.cancelled().await;
+            readiness.set(DRAINING_CHECK, Err("the collector is stopping".to_owned()));
+        });
+        server::run(shared, listener, stop).await;
+        ended.cancel();
+        // A scrape that hangs on the admin address must not hold the end up.
+        helpers.shutdown().await;
+        tracing::info!("the collector has ended");
+    }
+}

@@ -1,0 +1,182 @@
+//! One request, from its headers to its answer.
+//!
+//! The order of the checks is part of the interface: what fails early costs nothing.
+//!
+//! ```text
+//! headers' size → path, method → who → draining, in flight, pressure → type, encoding, identity
+//!   → declared length → read (intake) → decode → rate → validate → enqueue
+//! ```
+//!
+//! Up to here the body hasn't been touched, so a client that waits for `100 Continue` gets its answer instead.
+
+use crate::answer::{Refusal, Reply, closing};
+use crate::auth::{self, Agent};
+use crate::budget::Budget;
+use crate::config::Args;
+use crate::gate::Gate;
+use crate::intake;
+use crate::metrics::{Living, Metrics};
+use crate::numbers::Numbers;
+use crate::pressure::spread;
+use crate::quota::Limiters;
+use crate::request::{self, EVENTS_PATH, Headers};
+use crate::tokens_file::TokensFile;
+use crate::upload::Upload;
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use http::{HeaderName, Method, Request};
+use hyper::body::Incoming;
+use logweir_proto::answer::ProblemCode;
+use logweir_proto::{Limits, headers};
+use logweir_queue::Queue;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+/// When to come back after an answer that says nothing of when: spread by agent from once to twice this.
+const SOON: Duration = Duration::from_secs(1);
+
+/// What all requests share.
+pub(crate) struct Shared {
+    pub(crate) args: Args,
+    pub(crate) limits: Limits,
+    pub(crate) queue: Queue,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) tokens: Option<Arc<TokensFile>>,
+    pub(crate) limiters: Limiters,
+    pub(crate) numbers: Numbers,
+    pub(crate) metrics: Metrics,
+    pub(crate) budget: Budget,
+    /// Requests in hand.
+    pub(crate) in_flight: Arc<Semaphore>,
+    /// Requests that wait for quota or room.
+    pub(crate) holding: Semaphore,
+    /// Bodies that are decoded or validated on the blocking pool.
+    pub(crate) decoding: Arc<Semaphore>,
+    pub(crate) draining: AtomicBool,
+}
+
+/// A request that may bring its body.
+pub(crate) struct Admitted {
+    pub(crate) agent: Agent,
+    pub(crate) headers: Headers,
+    /// Until when it may be held.
+    pub(crate) hold_until: Instant,
+}
+
+/// Answers one request.
+pub(crate) async fn answer(shared: &Arc<Shared>, peer: IpAddr, request: Request<Incoming>) -> Reply {
+    let begun = Instant::now();
+    let _living = Living::new(&shared.metrics.in_flight);
+    let (head, body) = request.into_parts();
+    let mut upload = Upload::new(body);
+    let (reply, code) = match take(shared, peer, &head, &mut upload, begun).await {
+        Ok(reply) => (reply, "accepted"),
+        Err(refusal) => {
+            let (status, code) = (refusal.status(), refusal.code.as_str());
+            tracing::debug!(status, code, %peer, detail = ?refusal.detail, "refused");
+            (refusal.into_reply(), code)
+        }
+    };
+    shared.metrics.answered(reply.status().as_u16(), code, begun.elapsed().as_secs_f64());
+    // What is left of a body would be taken for the next request's headers.
+    if shared.draining.load(Ordering::Relaxed) || !upload.is_finished() { closing(reply) } else { reply }
+}
+
+async fn take(
+    shared: &Arc<Shared>,
+    peer: IpAddr,
+    head: &Parts,
+    upload: &mut Upload,
+    begun: Instant,
+) -> Result<Reply, Refusal> {
+    check_target(head)?;
+    let agent = identify(shared, peer, head)?;
+    if shared.draining.load(Ordering::Relaxed) {
+        let detail = "this collector is stopping; come back, or go to another";
+        return Err(soon(ProblemCode::Draining, detail, &agent));
+    }
+    let Ok(_in_flight) = shared.in_flight.try_acquire() else {
+        return Err(soon(ProblemCode::Overloaded, "too many requests are in hand; come back later", &agent));
+    };
+    let hold_until = begun + shared.args.hold;
+    check_pressure(shared, &agent, hold_until).await?;
+    let headers = request::parse(&head.headers).map_err(|(code, detail)| Refusal::new(code, detail))?;
+    let limit = shared.limits.wire_bytes;
+    if headers.declared.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > limit)) {
+        return Err(intake::wire_too_large(limit));
+    }
+    intake::take(shared, Admitted { agent, headers, hold_until }, upload).await
+}
+
+fn check_target(head: &Parts) -> Result<(), Refusal> {
+    if request::headers_too_large(&head.headers) {
+        return Err(Refusal::new(
+            ProblemCode::HeadersTooLarge,
+            "the headers must stay below 16 KiB together",
+        ));
+    }
+    if head.uri.path() != EVENTS_PATH {
+        return Err(Refusal::new(ProblemCode::NotFound, "events are taken by POST /v1/events"));
+    }
+    if head.method != Method::POST {
+        return Err(Refusal::new(ProblemCode::MethodNotAllowed, "events are taken by POST"));
+    }
+    Ok(())
+}
+
+fn identify(shared: &Shared, peer: IpAddr, head: &Parts) -> Result<Agent, Refusal> {
+    let header = |name: &HeaderName, code: ProblemCode| {
+        let twice = |()| Refusal::new(code, format!("the header {name} must stand only once"));
+        request::only(&head.headers, name).map_err(twice)
+    };
+    let authorization = header(&AUTHORIZATION, ProblemCode::Unauthenticated)?;
+    let named = header(&HeaderName::from_static(headers::AGENT), ProblemCode::Malformed)?;
+    let tokens = shared.tokens.as_ref().map(|file| file.current());
+    auth::identify(tokens.as_deref(), authorization, named, peer)
+        .map_err(|denied| Refusal::new(denied.code, denied.detail))
+}
+
+/// Refuses when the queue surely can't take a batch, after a wait if that may help.
+async fn check_pressure(shared: &Shared, agent: &Agent, hold_until: Instant) -> Result<(), Refusal> {
+    let view = shared.gate.view();
+    if let Some(why) = view.unavailable() {
+        tracing::debug!(why = ?why, "the queue is known to be unavailable");
+        return Err(queue_unavailable(agent));
+    }
+    if !view.is_full(shared.gate.room()) || hold_for_room(shared, hold_until).await {
+        return Ok(());
+    }
+    Err(queue_full(shared, agent))
+}
+
+/// Waits for room when it will come soon enough and not too many wait already. Returns whether it came.
+pub(crate) async fn hold_for_room(shared: &Shared, until: Instant) -> bool {
+    let patience = until.saturating_duration_since(Instant::now());
+    let comes_in = shared.gate.view().room_in(shared.gate.room());
+    if comes_in.is_none_or(|time| time > patience) {
+        return false;
+    }
+    let Ok(_slot) = shared.holding.try_acquire() else { return false };
+    shared.metrics.held.inc();
+    shared.gate.wait_for_room(until).await
+}
+
+pub(crate) fn queue_full(shared: &Shared, agent: &Agent) -> Refusal {
+    let after = shared.gate.view().retry_after(shared.gate.room(), &agent.id);
+    Refusal::new(ProblemCode::QueueFull, "the queue is full; the batch was not taken, send it again later")
+        .retry_after(after)
+}
+
+pub(crate) fn queue_unavailable(agent: &Agent) -> Refusal {
+    let detail = "the queue can't be reached, so the batch is not known to be safe; send it again later";
+    soon(ProblemCode::QueueUnavailable, detail, agent)
+}
+
+/// A refusal that says to come back in one to two seconds.
+pub(crate) fn soon(code: ProblemCode, detail: &'static str, agent: &Agent) -> Refusal {
+    Refusal::new(code, detail).retry_after(SOON + spread(&agent.id, SOON))
+}

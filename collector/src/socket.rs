@@ -1,0 +1,147 @@
+//! A client's connection, closed so that the client sees the answer.
+//!
+//! A socket that is closed while the client is still sending is reset, and the reset may overtake the answer
+//! that the client hasn't read yet. So after the answer this one only ends its own direction, and throws away
+//! what comes, for a bounded time and a bounded number of bytes. A client that doesn't read its answer is cut
+//! off after [`STALLED`].
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+/// How long what still comes is thrown away.
+const LINGER: Duration = Duration::from_secs(2);
+/// How much of it.
+const LINGER_BYTES: usize = 16 << 20;
+/// How long a client may take nothing of its answer.
+const STALLED: Duration = Duration::from_secs(30);
+
+/// The connection.
+pub(crate) struct Socket<T> {
+    io: T,
+    farewell: Option<Farewell>,
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+struct Farewell {
+    until: Pin<Box<Sleep>>,
+    left: usize,
+}
+
+impl<T> Socket<T> {
+    pub(crate) fn new(io: T) -> Self {
+        Self { io, farewell: None, stalled: None }
+    }
+
+    /// Ends a write that makes no progress.
+    fn watch(&mut self, cx: &mut Context<'_>, done: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if done.is_ready() {
+            self.stalled = None;
+            return done;
+        }
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(STALLED)));
+        ready!(stalled.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Socket<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let done = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.watch(cx, done)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let done = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.watch(cx, done)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.farewell.is_none() {
+            ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
+        }
+        let farewell = this
+            .farewell
+            .get_or_insert_with(|| Farewell { until: Box::pin(sleep(LINGER)), left: LINGER_BYTES });
+        let mut scratch = [0; 16 << 10];
+        loop {
+            if farewell.until.as_mut().poll(cx).is_ready() || farewell.left == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            let mut buf = ReadBuf::new(&mut scratch);
+            match ready!(Pin::new(&mut this.io).poll_read(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() => {
+                    farewell.left = farewell.left.saturating_sub(buf.filled().len());
+                }
+                _ => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_client_still_sends_is_thrown_away_until_it_ends() {
+        let (near, mut far) = tokio::io::duplex(1_024);
+        let client = async move {
+            far.write_all(&[7; 100_000]).await.unwrap();
+            let mut answer = Vec::new();
+            far.read_to_end(&mut answer).await.unwrap();
+            answer
+        };
+        let server = async move {
+            let mut socket = Socket::new(near);
+            socket.write_all(b"no").await.unwrap();
+            socket.shutdown().await.unwrap();
+        };
+        let (answer, ()) = tokio::join!(client, server);
+        assert_eq!(answer, b"no");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_client_is_not_waited_for() {
+        let (near, far) = tokio::io::duplex(1_024);
+        let begun = tokio::time::Instant::now();
+        Socket::new(near).shutdown().await.unwrap();
+        assert!(begun.elapsed() >= LINGER && begun.elapsed() < LINGER * 2);
+        drop(far);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_nothing_is_cut_off() {
+        let (near, far) = tokio::io::duplex(16);
+        let error = Socket::new(near).write_all(&[0; 1_000]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(far);
+    }
+}
