@@ -2,7 +2,7 @@
 
 use crate::metrics::Metrics;
 use crate::pressure::{Drain, DrainMeter, Room, Sample, View};
-use logweir_queue::{Depth, Queue, QueueError};
+use logweir_queue::{Depth, Queue, QueueError, ServerInfo};
 use logweir_telemetry::admin::Readiness;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -96,13 +96,14 @@ impl Watcher {
         let mut full = false;
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             let looked = async {
-                if up != Some(true) {
-                    self.greet().await?;
-                }
-                self.queue.depth().await
+                let server = if up == Some(true) { None } else { Some(self.queue.check().await?) };
+                Ok((server, self.queue.depth().await?))
             };
             match looked.await {
-                Ok(depth) => {
+                Ok((server, depth)) => {
+                    if let Some(server) = server {
+                        self.say_found(&server);
+                    }
                     let drain = meter.observe(self.sample(begun.elapsed(), depth));
                     self.gate.seen(depth, drain);
                     self.gauges(depth);
@@ -128,16 +129,14 @@ impl Watcher {
         }
     }
 
-    /// After each time without Redis: is it fit, and what may it cost?
-    async fn greet(&self) -> Result<(), QueueError> {
-        let server = self.queue.check().await?;
+    /// After each time without Redis.
+    fn say_found(&self, server: &ServerInfo) {
         self.readiness.set(REDIS_CHECK, Ok(()));
         self.metrics.redis_up.set(1);
         tracing::info!(version = %server.version, "the queue can be used");
         for warning in &server.warnings {
             tracing::warn!("{warning}");
         }
-        Ok(())
     }
 
     fn say_lost(&self, up: Option<bool>, error: &QueueError) {

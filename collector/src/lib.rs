@@ -131,6 +131,7 @@ impl Collector {
             tracing::warn!(%listen, "INSECURE: everybody who can reach this address may post events");
         }
         let (shared, registry) = prepare(args)?;
+        server::allow_connections(shared.args.max_connections);
         let readiness = Readiness::default();
         readiness.require(REDIS_CHECK);
         readiness.set(DRAINING_CHECK, Ok(()));

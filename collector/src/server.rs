@@ -16,6 +16,7 @@ use crate::socket::Socket;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -37,6 +38,27 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const GRACE: Duration = Duration::from_millis(250);
 /// How often the end of the requests in hand is looked for.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
+
+/// File descriptors for everything that is no client: logs, Redis, the admin address.
+const OTHER_FILES: u64 = 64;
+
+/// Asks the system for as many file descriptors as `--max-connections` needs. The usual soft limit of 1,024 is
+/// there for programs that use select(2).
+pub(crate) fn allow_connections(max: usize) {
+    let wanted = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(OTHER_FILES);
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    let current = Some(limit.maximum.map_or(wanted, |maximum| maximum.min(wanted)));
+    let raised = setrlimit(Resource::Nofile, Rlimit { current, ..limit });
+    if raised.is_err() || current < Some(wanted) {
+        tracing::warn!(
+            max_connections = max, files = ?limit.maximum,
+            "the limit of open files is lower than --max-connections; clients beyond it wait"
+        );
+    }
+}
 
 /// Accepts and serves until `stop`, then drains.
 pub(crate) async fn run(shared: Arc<Shared>, listener: TcpListener, stop: CancellationToken) {
@@ -73,12 +95,14 @@ async fn accept(
     closing: &CancellationToken,
     connections: &mut JoinSet<()>,
 ) {
+    let mut failing = false;
     let slots = Arc::new(Semaphore::new(shared.args.max_connections));
     loop {
         while connections.try_join_next().is_some() {}
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, peer)) => {
+                failing = false;
                 let connection = serve(shared.clone(), stream, peer, closing.clone());
                 connections.spawn(async move {
                     connection.await;
@@ -86,7 +110,10 @@ async fn accept(
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection can't be accepted");
+                if !failing {
+                    tracing::warn!(%error, "connections can't be accepted; trying on");
+                }
+                failing = true;
                 sleep(ACCEPT_PAUSE).await;
             }
         }
