@@ -1,12 +1,17 @@
-//! The connection: made when it is needed, made again when it breaks, checked each time it is made.
+//! The queue as its users see it: settings, the check, acknowledging. How it is reached is [`crate::link`]'s.
 
-use crate::depth::Depth;
 use crate::durability::{Ack, ServerInfo};
 use crate::entry::Done;
 use crate::error::QueueError;
-use crate::keys::Shard;
-use crate::reader::Reader;
+use crate::keys::{Keys, Shard};
+use crate::link::{Link, Request};
+use crate::reader::{GROUP, Reader};
+use crate::{reply, scripts};
+use std::sync::Arc;
 use std::time::Duration;
+
+/// The most entries that one script removes, so that none keeps Redis from others for long.
+const ACKNOWLEDGE_AT_ONCE: usize = 500;
 
 /// How to reach one queue.
 #[derive(Clone)]
@@ -15,7 +20,8 @@ pub struct Settings {
     pub url: String,
     /// What an acknowledgement means; readers pass [`Ack::Memory`], since it concerns enqueueing only.
     pub ack: Ack,
-    /// How long each call may take, connecting included.
+    /// How long each call may take, connecting included. Two calls may take longer: a blocking read by as long as
+    /// it blocks, and an enqueue by up to 2 s where its acknowledgement must wait for `appendfsync everysec`.
     pub deadline: Duration,
     /// Which queue.
     pub shard: Shard,
@@ -24,51 +30,72 @@ pub struct Settings {
 /// One queue. Clones share one pipelined connection.
 #[derive(Clone)]
 pub struct Queue {
-    settings: std::sync::Arc<Settings>,
+    settings: Arc<Settings>,
+    keys: Arc<Keys>,
+    link: Arc<Link>,
 }
 
 impl Queue {
     /// Checks the URL; connects at the first call.
     ///
     /// # Errors
-    /// [`QueueError::Usage`] when the URL is none.
+    /// [`QueueError::Usage`] when the URL is none, or no replica is asked for.
     pub fn new(settings: Settings) -> Result<Self, QueueError> {
-        Ok(Self { settings: std::sync::Arc::new(settings) })
+        if settings.ack == (Ack::Replicated { replicas: 0 }) {
+            let why = "--ack replicated needs at least one replica: set --replicas, or --ack fsync";
+            return Err(QueueError::Usage(why.to_owned()));
+        }
+        let settings = Arc::new(settings);
+        let link = Arc::new(Link::new(Arc::clone(&settings))?);
+        Ok(Self { keys: Arc::new(settings.shard.into()), settings, link })
     }
 
     /// Connects if need be, and checks that Redis is set up as [`Settings::ack`] requires, and with
     /// `maxmemory-policy noeviction`. The same check runs by itself after each reconnect, before the first call.
     ///
     /// # Errors
-    /// [`QueueError::Unfit`] when a setting is missing, else as every call.
+    /// [`QueueError::Unfit`] when a setting is missing (calls then fail alike, and check again by themselves after
+    /// half a second), else as every call.
     pub async fn check(&self) -> Result<ServerInfo, QueueError> {
-        let _ = &self.settings;
-        todo!()
-    }
-
-    /// How full the queue is.
-    ///
-    /// # Errors
-    /// [`QueueError`].
-    pub async fn depth(&self) -> Result<Depth, QueueError> {
-        todo!()
+        self.link.check().await
     }
 
     /// A reader with a connection of its own, for blocking reads. `consumer` must be unique among the living;
     /// the group is `workers`.
     #[must_use]
     pub fn reader(&self, consumer: &str) -> Reader {
-        let _ = consumer;
-        todo!()
+        Reader::new(self.clone(), Link::like(&self.link, Arc::clone(&self.settings)), consumer)
     }
 
-    /// XACK, XDEL, the byte counter and the attempts of finished entries, atomically. Returns how many were
-    /// still there. An entry that is gone already changes nothing.
+    /// XACK, XDEL, the byte counter and the attempts of finished entries, atomically (of a very long list, piece by
+    /// piece). Returns how many were still there. An entry that is gone already changes nothing.
     ///
     /// # Errors
     /// [`QueueError`]; what was not removed will be read again.
     pub async fn acknowledge(&self, done: &[Done]) -> Result<u64, QueueError> {
-        let _ = done;
-        todo!()
+        let keys = [self.keys.queue.as_str(), &self.keys.bytes, &self.keys.attempts];
+        for one in done {
+            one.id.checked()?;
+        }
+        let mut removed = 0;
+        for piece in done.chunks(ACKNOWLEDGE_AT_ONCE) {
+            let fill = |call: &mut redis::Cmd| {
+                call.arg(GROUP);
+                for one in piece {
+                    call.arg(&one.id.0).arg(one.body_bytes);
+                }
+            };
+            let answer = self.link.ask(Request::Script(&scripts::ACKNOWLEDGE, &keys, &fill)).await?;
+            removed += reply::count(&answer)?;
+        }
+        Ok(removed)
+    }
+
+    pub(crate) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
     }
 }

@@ -1,5 +1,11 @@
 //! How full the queue is.
 
+use crate::connection::Queue;
+use crate::error::QueueError;
+use crate::link::Request;
+use crate::reader::GROUP;
+use crate::{reply, scripts};
+
 /// The queue's state, from one script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Depth {
@@ -13,4 +19,27 @@ pub struct Depth {
     pub oldest_age_ms: Option<u64>,
     /// Dead letters.
     pub dead: u64,
+}
+
+impl Queue {
+    /// How full the queue is; all zero when nothing has been enqueued yet.
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    pub async fn depth(&self) -> Result<Depth, QueueError> {
+        let keys = self.keys();
+        let keys = [keys.queue.as_str(), &keys.bytes, &keys.dead];
+        let fill = |call: &mut redis::Cmd| {
+            call.arg(GROUP);
+        };
+        let answer = self.link().ask(Request::Script(&scripts::DEPTH, &keys, &fill)).await?;
+        let [entries, bytes, pending, age, dead] = reply::tuple(answer)?;
+        Ok(Depth {
+            entries: reply::count(&entries)?,
+            bytes: reply::count(&bytes)?,
+            pending: reply::count(&pending)?,
+            oldest_age_ms: u64::try_from(reply::number(&age)?).ok(),
+            dead: reply::count(&dead)?,
+        })
+    }
 }

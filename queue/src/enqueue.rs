@@ -3,8 +3,12 @@
 use crate::connection::Queue;
 use crate::entry::EntryId;
 use crate::error::QueueError;
+use crate::link::Request;
+use crate::{reply, scripts};
 use logweir_proto::BatchId;
 use logweir_proto::encoding::Encoding;
+use redis::{Cmd, Value};
+use sha2::{Digest, Sha256};
 use std::time::Duration;
 
 /// A batch to be enqueued; see [`crate::Entry`] for the fields.
@@ -78,20 +82,99 @@ pub enum Enqueued {
     KeysFull,
 }
 
+impl NewEntry<'_> {
+    /// What could not be read again must not get in.
+    fn checked(&self) -> Result<(), QueueError> {
+        let ascending = self.skip.windows(2).all(|pair| pair[0] < pair[1]);
+        let why = if self.enc == Encoding::Gzip {
+            "a body in the queue is zstd or identity, never gzip"
+        } else if !self.batch.holds(self.events) {
+            "a batch takes at least one number, and none past the last"
+        } else if !ascending || self.skip.last().is_some_and(|last| *last >= self.events) {
+            "the skipped indices must be ascending, and below the number of events"
+        } else {
+            return Ok(());
+        };
+        Err(QueueError::Usage(why.to_owned()))
+    }
+
+    /// The fields as they will stand in the stream.
+    fn write(&self, call: &mut Cmd) {
+        call.arg("v").arg(1).arg("agent").arg(self.agent);
+        call.arg("producer").arg(self.batch.producer.to_string()).arg("seq").arg(self.batch.seq.get());
+        call.arg("events").arg(self.events);
+        if !self.skip.is_empty() {
+            let skip: Vec<String> = self.skip.iter().map(u64::to_string).collect();
+            call.arg("skip").arg(skip.join(","));
+        }
+        call.arg("enc").arg(self.enc.as_str()).arg("at").arg(self.at_ms);
+        if let Some(traceparent) = self.traceparent {
+            call.arg("traceparent").arg(traceparent);
+        }
+        call.arg("body").arg(self.body);
+    }
+}
+
+impl IdempotencyKey<'_> {
+    /// What stands for agent and key in Redis: of one length, whatever they hold.
+    fn member(&self, agent: &str) -> String {
+        let hash = Sha256::new().chain_update(agent).chain_update([0]).chain_update(self.key).finalize();
+        hash.iter().fold(String::with_capacity(64), |mut hex, byte| {
+            hex.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
+            hex.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or('0'));
+            hex
+        })
+    }
+}
+
 impl Queue {
     /// Enqueues one batch, atomically, and waits until it is as durable as [`crate::Settings::ack`] says. The
     /// limits refuse a batch when they are reached already, so one batch may pass them.
     ///
     /// # Errors
-    /// [`QueueError`]; whether the batch is in the queue is then unknown, and it must be sent again under the
-    /// same identity.
+    /// [`QueueError`]; except after [`QueueError::Unfit`] and [`QueueError::Usage`] it is unknown whether the batch
+    /// is in the queue, and it must be sent again under the same identity.
     pub async fn enqueue(
         &self,
         entry: &NewEntry<'_>,
         limits: QueueLimits,
         idempotency: Option<&IdempotencyKey<'_>>,
     ) -> Result<Enqueued, QueueError> {
-        let _ = (entry, limits, idempotency);
-        todo!()
+        entry.checked()?;
+        let keys = self.keys();
+        let keys = [keys.queue.as_str(), &keys.bytes, &keys.idem, &keys.idem_answers];
+        let member = idempotency.map(|key| key.member(entry.agent));
+        let fill = |call: &mut Cmd| {
+            call.arg(limits.entries).arg(limits.bytes).arg(entry.body.len());
+            match (idempotency, &member) {
+                (Some(key), Some(member)) => {
+                    let window_ms = u64::try_from(key.window.as_millis()).unwrap_or(u64::MAX);
+                    call.arg(member).arg(window_ms).arg(key.max_keys).arg(key.answer);
+                }
+                _ => {
+                    call.arg("").arg(0).arg(0).arg("");
+                }
+            }
+            entry.write(call);
+        };
+        let answer = self.link().ask_durably(Request::Script(&scripts::ENQUEUE, &keys, &fill)).await?;
+        enqueued(answer)
+    }
+}
+
+fn enqueued(answer: Value) -> Result<Enqueued, QueueError> {
+    let mut parts = reply::array(answer)?.into_iter();
+    let what = reply::text(parts.next().unwrap_or_default())?;
+    let mut next = || parts.next().unwrap_or_default();
+    match what.as_str() {
+        "added" => Ok(Enqueued::Added {
+            id: EntryId(reply::text(next())?),
+            entries: reply::count(&next())?,
+            bytes: reply::count(&next())?,
+        }),
+        "full" => Ok(Enqueued::Full { entries: reply::count(&next())?, bytes: reply::count(&next())? }),
+        "repeated" => Ok(Enqueued::Repeated { answer: reply::text(next())? }),
+        "keys_full" => Ok(Enqueued::KeysFull),
+        other => Err(QueueError::Protocol(format!("the enqueue script said `{other}`"))),
     }
 }

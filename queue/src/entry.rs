@@ -2,16 +2,42 @@
 
 use bytes::Bytes;
 use logweir_proto::BatchId;
+use logweir_proto::ProducerId;
+use logweir_proto::Seq;
 use logweir_proto::encoding::Encoding;
 use std::fmt;
+use std::str::FromStr;
+
+use crate::error::QueueError;
 
 /// The ID that Redis gave an entry, such as `1764000000000-0`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryId(pub String);
 
+impl EntryId {
+    /// Whether this is a whole ID. Redis takes other things in its place (`-`, `+`, a time alone) to mean ranges.
+    pub(crate) fn checked(&self) -> Result<&str, QueueError> {
+        let number = |part: &str| part.bytes().all(|b| b.is_ascii_digit()) && part.parse::<u64>().is_ok();
+        match self.0.split_once('-') {
+            Some((time, seq)) if number(time) && number(seq) => Ok(&self.0),
+            _ => Err(QueueError::Usage(format!("`{}` is no entry's ID, such as 1764000000000-0", self.0))),
+        }
+    }
+}
+
 impl fmt::Display for EntryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl FromStr for EntryId {
+    type Err = QueueError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let id = Self(text.to_owned());
+        id.checked()?;
+        Ok(id)
     }
 }
 
@@ -68,4 +94,240 @@ pub struct Done {
     pub id: EntryId,
     /// The length of its body as it stood in the stream, for the byte counter.
     pub body_bytes: u64,
+}
+
+impl Item {
+    /// Its ID in the stream.
+    #[must_use]
+    pub fn id(&self) -> &EntryId {
+        match self {
+            Item::Batch(entry) => &entry.id,
+            Item::Unreadable(unreadable) => &unreadable.id,
+        }
+    }
+
+    /// The length of its body as it stands in the stream.
+    #[must_use]
+    pub fn body_bytes(&self) -> u64 {
+        match self {
+            Item::Batch(entry) => length(&entry.body),
+            Item::Unreadable(unreadable) => unreadable.body_bytes,
+        }
+    }
+
+    /// What [`crate::Queue::acknowledge`] needs of it.
+    #[must_use]
+    pub fn done(&self) -> Done {
+        Done { id: self.id().clone(), body_bytes: self.body_bytes() }
+    }
+}
+
+pub(crate) fn length(body: &[u8]) -> u64 {
+    u64::try_from(body.len()).unwrap_or(u64::MAX)
+}
+
+/// An entry before its fields are looked at.
+#[derive(Debug)]
+pub(crate) struct RawEntry {
+    pub(crate) id: EntryId,
+    pub(crate) fields: Fields,
+}
+
+impl From<RawEntry> for Item {
+    fn from(raw: RawEntry) -> Self {
+        match raw.parse() {
+            Ok(entry) => Item::Batch(entry),
+            Err(reason) => {
+                let body_bytes = raw.find("body").map_or(0, |body| length(body));
+                Item::Unreadable(Unreadable { id: raw.id, reason, body_bytes })
+            }
+        }
+    }
+}
+
+impl RawEntry {
+    fn find(&self, name: &str) -> Option<&Bytes> {
+        self.fields.iter().find(|(key, _)| key.as_ref() == name.as_bytes()).map(|(_, value)| value)
+    }
+
+    fn bytes(&self, name: &str) -> Result<&Bytes, String> {
+        self.find(name).ok_or_else(|| format!("`{name}` is missing"))
+    }
+
+    fn text(&self, name: &str) -> Result<&str, String> {
+        std::str::from_utf8(self.bytes(name)?).map_err(|_| format!("`{name}` is no UTF-8"))
+    }
+
+    fn number<N: FromStr>(&self, name: &str) -> Result<N, String> {
+        let text = self.text(name)?;
+        text.parse().map_err(|_| format!("`{name}` is no number that fits: {}", excerpt(text)))
+    }
+
+    fn parse(&self) -> Result<Entry, String> {
+        let version = self.text("v")?;
+        if version != "1" {
+            return Err(format!("`v` is {}, and this version reads 1", excerpt(version)));
+        }
+        let producer: ProducerId = self.text("producer")?.parse().map_err(|e| format!("`producer`: {e}"))?;
+        let seq = Seq::new(self.number("seq")?).ok_or_else(|| {
+            format!("`seq` is no event number: {}", excerpt(self.text("seq").unwrap_or("")))
+        })?;
+        let batch = BatchId { producer, seq };
+        let events = self.number("events")?;
+        if !batch.holds(events) {
+            return Err(format!(
+                "`events` is {events}, which is none, or passes the last number after seq {seq}"
+            ));
+        }
+        let enc = match self.text("enc")? {
+            "identity" => Encoding::Identity,
+            "zstd" => Encoding::Zstd,
+            other => return Err(format!("`enc` is {}, not zstd or identity", excerpt(other))),
+        };
+        Ok(Entry {
+            id: self.id.clone(),
+            agent: self.text("agent")?.to_owned(),
+            batch,
+            events,
+            skip: self.skip(events)?,
+            enc,
+            at_ms: self.number("at")?,
+            // Only for tracing: a garbled one is no reason not to count.
+            traceparent: self.text("traceparent").ok().map(str::to_owned),
+            body: self.bytes("body")?.clone(),
+        })
+    }
+
+    fn skip(&self, events: u64) -> Result<Vec<u64>, String> {
+        if self.find("skip").is_none() {
+            return Ok(Vec::new());
+        }
+        let mut skip: Vec<u64> = Vec::new();
+        for part in self.text("skip")?.split(',') {
+            let index = part.parse().map_err(|_| format!("`skip` holds {}, no index", excerpt(part)))?;
+            if index >= events || skip.last().is_some_and(|last| *last >= index) {
+                return Err(format!("`skip` holds {index}, which is not ascending or not below {events}"));
+            }
+            skip.push(index);
+        }
+        Ok(skip)
+    }
+}
+
+/// Enough of a wrong value to recognise it.
+fn excerpt(text: &str) -> String {
+    let mut chars = text.chars();
+    let start: String = chars.by_ref().take(40).collect();
+    if chars.next().is_some() { format!("{start:?}…") } else { format!("{start:?}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PRODUCER: &str = "0b6e2a52-6d0e-4b1c-9c0a-6f4d5c1f7a10";
+
+    fn good() -> Vec<(&'static str, &'static [u8])> {
+        vec![
+            ("v", b"1"),
+            ("agent", b"web-1"),
+            ("producer", PRODUCER.as_bytes()),
+            ("seq", b"7"),
+            ("events", b"3"),
+            ("skip", b"0,2"),
+            ("enc", b"identity"),
+            ("at", b"1764000000000"),
+            ("traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+            ("body", b"{}\n\0\xff"),
+        ]
+    }
+
+    fn item(fields: &[(&'static str, &'static [u8])]) -> Item {
+        let fields =
+            fields.iter().map(|(k, v)| (Bytes::from_static(k.as_bytes()), Bytes::from_static(v))).collect();
+        RawEntry { id: EntryId("5-0".to_owned()), fields }.into()
+    }
+
+    fn with(name: &'static str, value: Option<&'static [u8]>) -> Item {
+        let mut fields = good();
+        fields.retain(|(key, _)| *key != name);
+        fields.extend(value.map(|value| (name, value)));
+        item(&fields)
+    }
+
+    #[test]
+    fn a_whole_entry_is_a_batch() {
+        let Item::Batch(entry) = item(&good()) else { panic!() };
+        assert_eq!(entry.batch.to_string(), format!("{PRODUCER}/7"));
+        assert_eq!((entry.events, entry.skip.as_slice(), entry.at_ms), (3, &[0, 2][..], 1_764_000_000_000));
+        assert_eq!(entry.body.as_ref(), b"{}\n\0\xff");
+        assert_eq!(entry.agent, "web-1");
+    }
+
+    #[test]
+    fn what_may_be_absent_may_be_absent() {
+        for name in ["skip", "traceparent"] {
+            assert!(matches!(with(name, None), Item::Batch(_)), "{name}");
+        }
+        assert!(matches!(with("traceparent", Some(b"\xff")), Item::Batch(Entry { traceparent: None, .. })));
+        assert!(matches!(with("new", Some(b"of a later version")), Item::Batch(_)));
+    }
+
+    #[test]
+    fn each_wrong_field_is_named_and_the_body_is_measured() {
+        let cases: [(&str, Option<&'static [u8]>); 27] = [
+            ("v", None),
+            ("v", Some(b"2")),
+            ("v", Some(b"")),
+            ("agent", None),
+            ("agent", Some(b"\xff")),
+            ("producer", None),
+            ("producer", Some(b"me")),
+            ("producer", Some(b"00000000-0000-0000-0000-000000000000")),
+            ("seq", None),
+            ("seq", Some(b"0")),
+            ("seq", Some(b"-1")),
+            ("seq", Some(b"9223372036854775807")),
+            ("seq", Some(b"9223372036854775806")),
+            ("events", None),
+            ("events", Some(b"0")),
+            ("events", Some(b"18446744073709551615")),
+            ("events", Some(b"3.0")),
+            ("skip", Some(b"")),
+            ("skip", Some(b"1,1")),
+            ("skip", Some(b"2,1")),
+            ("skip", Some(b"3")),
+            ("skip", Some(b"0, 1")),
+            ("enc", None),
+            ("enc", Some(b"gzip")),
+            ("enc", Some(b"ZSTD")),
+            ("at", None),
+            ("at", Some(b"yesterday")),
+        ];
+        for (name, value) in cases {
+            let Item::Unreadable(unreadable) = with(name, value) else { panic!("{name} {value:?}") };
+            // The last seq is a number by itself, but leaves no room for three events.
+            let blamed = if value == Some(b"9223372036854775806") { "events" } else { name };
+            assert!(
+                unreadable.reason.contains(&format!("`{blamed}`")),
+                "{name} {value:?}: {}",
+                unreadable.reason
+            );
+            assert_eq!(unreadable.body_bytes, 5, "{name}");
+        }
+        let Item::Unreadable(bodyless) = with("body", None) else { panic!() };
+        assert_eq!((bodyless.reason.as_str(), bodyless.body_bytes), ("`body` is missing", 0));
+    }
+
+    #[test]
+    fn an_id_is_a_whole_id() {
+        for good in ["0-1", "1764000000000-0", "18446744073709551615-18446744073709551615"] {
+            assert!(good.parse::<EntryId>().is_ok(), "{good}");
+        }
+        for bad in
+            ["", "-", "+", "5", "5-", "-5", "5-0-0", "(5-0", "5-0 ", "+5-0", "18446744073709551616-0", "$"]
+        {
+            assert!(matches!(bad.parse::<EntryId>(), Err(QueueError::Usage(_))), "{bad}");
+        }
+    }
 }

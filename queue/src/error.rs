@@ -1,15 +1,16 @@
 //! What can go wrong, by what the caller does about it.
 
+use redis::{ErrorKind, RedisError};
 use std::time::Duration;
 use thiserror::Error;
 
 /// Why a call didn't succeed. Whether it took effect is unknown, except for [`QueueError::Unfit`] and
 /// [`QueueError::Usage`], which are said before anything was sent.
-#[derive(Debug, Error)]
+#[derive(Debug, Clone, Error)]
 pub enum QueueError {
     /// Redis can't be reached, is loading, read-only, out of memory, or refuses just now: try again, for ever.
     #[error("Redis is unavailable: {0}")]
-    Unavailable(#[source] redis::RedisError),
+    Unavailable(#[source] RedisError),
     /// No answer within the deadline; as [`QueueError::Unavailable`].
     #[error("Redis did not answer within {0:?}")]
     Timeout(Duration),
@@ -23,4 +24,106 @@ pub enum QueueError {
     /// Redis answered something that this version doesn't understand.
     #[error("Redis gave an unexpected answer: {0}")]
     Protocol(String),
+}
+
+impl QueueError {
+    /// [`QueueError::Unavailable`] for a reason that is not Redis' own error.
+    pub(crate) fn unavailable(why: String) -> Self {
+        Self::Unavailable(std::io::Error::other(why).into())
+    }
+}
+
+/// Errors by which Redis says that it can't just now, or not for this user.
+const WORLD: &[&str] = &[
+    "LOADING",
+    "READONLY",
+    "OOM",
+    "MISCONF",
+    "BUSY",
+    "TRYAGAIN",
+    "CLUSTERDOWN",
+    "MASTERDOWN",
+    "NOREPLICAS",
+    "UNBLOCKED",
+    "MOVED",
+    "ASK",
+    "NOAUTH",
+    "WRONGPASS",
+    "NOPERM",
+];
+
+/// Errors after which another connection may do better: the address may lead to another node by now, or the
+/// password has been changed.
+const ELSEWHERE: &[&str] = &["READONLY", "MASTERDOWN", "UNBLOCKED", "MOVED", "ASK", "NOAUTH", "WRONGPASS"];
+
+/// Whether Redis' error has this code, in its first word or, inside a script of older versions, in its text.
+pub(crate) fn has_code(error: &RedisError, code: &str) -> bool {
+    error.code() == Some(code) || error.detail().is_some_and(|detail| detail.contains(&format!("-{code} ")))
+}
+
+fn has_any(error: &RedisError, codes: &[&str]) -> bool {
+    codes.iter().any(|code| has_code(error, code))
+}
+
+/// Whether the connection must be made anew.
+pub(crate) fn breaks_connection(error: &RedisError) -> bool {
+    error.is_io_error() || error.is_unrecoverable_error() || has_any(error, ELSEWHERE)
+}
+
+impl From<RedisError> for QueueError {
+    fn from(error: RedisError) -> Self {
+        if error.is_io_error() || error.kind() == ErrorKind::AuthenticationFailed || has_any(&error, WORLD) {
+            Self::Unavailable(error)
+        } else {
+            Self::Protocol(error.to_string())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use redis::Value;
+
+    fn server(text: &str) -> RedisError {
+        let reply = redis::parse_redis_value(format!("-{text}\r\n").as_bytes());
+        match reply.map(Value::extract_error) {
+            Ok(Err(error)) | Err(error) => error,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_passes_by_itself_is_unavailable() {
+        for text in [
+            "LOADING Redis is loading the dataset in memory",
+            "READONLY You can't write against a read only replica.",
+            "OOM command not allowed when used memory > 'maxmemory'. script: 1, on @user_script:1.",
+            "ERR Error running script (call to f_1): @user_script:1: -OOM command not allowed when used memory",
+            "MISCONF Errors writing to the AOF file: No space left on device",
+            "BUSY Redis is busy running a script.",
+            "TRYAGAIN Multiple keys request during rehashing of slot",
+            "CLUSTERDOWN The cluster is down",
+            "MASTERDOWN Link with MASTER is down",
+            "NOREPLICAS Not enough good replicas to write.",
+            "NOAUTH Authentication required.",
+            "WRONGPASS invalid username-password pair or user is disabled.",
+            "NOPERM this user has no permissions to run the 'xadd' command",
+        ] {
+            let error = QueueError::from(server(text));
+            assert!(matches!(error, QueueError::Unavailable(_)), "{text}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_wait_mends_is_a_protocol_error() {
+        for text in ["WRONGTYPE Operation against a key holding the wrong kind of value", "ERR syntax error"]
+        {
+            let error = QueueError::from(server(text));
+            assert!(
+                matches!(&error, QueueError::Protocol(said) if said.contains(&text[9..])),
+                "{text}: {error:?}"
+            );
+        }
+    }
 }

@@ -25,10 +25,29 @@ impl Shard {
         self.key("bytes")
     }
 
-    /// Failed attempts by entry.
+    /// Failed attempts by entry: a hash from the entry's ID to JSON.
     #[must_use]
     pub fn attempts(self) -> String {
         self.key("attempts")
+    }
+
+    /// When each idempotency key will be forgotten: a sorted set from the hash of agent and key to Unix
+    /// milliseconds by Redis' clock.
+    #[must_use]
+    pub fn idem(self) -> String {
+        self.key("idem")
+    }
+
+    /// What each idempotency key was answered: a hash with the members of [`Shard::idem`].
+    #[must_use]
+    pub fn idem_answers(self) -> String {
+        self.key("idem:answers")
+    }
+
+    /// Written to before waiting for the disk or the replicas: what was written earlier is there too then.
+    #[must_use]
+    pub fn fence(self) -> String {
+        self.key("fence")
     }
 
     fn key(self, name: &str) -> String {
@@ -39,5 +58,43 @@ impl Shard {
 impl fmt::Display for Shard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{{{}}}", self.0)
+    }
+}
+
+/// The names, made once.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    pub(crate) queue: String,
+    pub(crate) dead: String,
+    pub(crate) bytes: String,
+    pub(crate) attempts: String,
+    pub(crate) idem: String,
+    pub(crate) idem_answers: String,
+}
+
+impl From<Shard> for Keys {
+    fn from(shard: Shard) -> Self {
+        Self {
+            queue: shard.queue(),
+            dead: shard.dead(),
+            bytes: shard.bytes(),
+            attempts: shard.attempts(),
+            idem: shard.idem(),
+            idem_answers: shard.idem_answers(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_what_others_rely_on() {
+        let shard = Shard(3);
+        assert_eq!(shard.queue(), "logweir:{3}:queue");
+        assert_eq!(shard.dead(), "logweir:{3}:dead");
+        assert_eq!(shard.bytes(), "logweir:{3}:bytes");
+        assert_eq!(shard.attempts(), "logweir:{3}:attempts");
     }
 }

@@ -10,6 +10,7 @@
 //! XLEN is the backlog; `bytes` is the sum of the bodies in the stream; each call has a deadline.
 //! This crate knows neither HTTP nor Postgres.
 
+mod attempts;
 mod connection;
 mod dead;
 mod depth;
@@ -17,10 +18,14 @@ mod durability;
 mod enqueue;
 mod entry;
 mod error;
+mod fence;
 mod keys;
+mod link;
 mod reader;
+mod reply;
 mod scripts;
 
+pub use attempts::Attempts;
 pub use connection::{Queue, Settings};
 pub use dead::{DeadLetter, Replay};
 pub use depth::Depth;
@@ -29,4 +34,4 @@ pub use enqueue::{Enqueued, IdempotencyKey, NewEntry, QueueLimits};
 pub use entry::{Done, Entry, EntryId, Fields, Item, Unreadable};
 pub use error::QueueError;
 pub use keys::Shard;
-pub use reader::{Attempts, Reader};
+pub use reader::Reader;

@@ -1,0 +1,20 @@
+-- Takes the last noted attempt of an entry back.
+-- KEYS: attempts
+-- ARGV: id
+-- Returns how many are left.
+local noted = redis.call('HGET', KEYS[1], ARGV[1])
+if not noted then
+  return 0
+end
+local ok, note = pcall(cjson.decode, noted)
+local count = 0
+if ok and type(note) == 'table' then
+  count = (tonumber(note['count']) or 0) - 1
+end
+if count < 1 then
+  redis.call('HDEL', KEYS[1], ARGV[1])
+  return 0
+end
+note['count'] = count
+redis.call('HSET', KEYS[1], ARGV[1], cjson.encode(note))
+return count

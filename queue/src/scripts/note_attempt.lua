@@ -1,0 +1,24 @@
+-- Notes a failed attempt of an entry.
+-- KEYS: queue, attempts
+-- ARGV: id, worker, error
+-- Returns the note as JSON. Of an entry that is gone nothing is kept, since nobody would ever remove it.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local note = {count = 0, first_at_ms = now}
+local noted = redis.call('HGET', KEYS[2], ARGV[1])
+if noted then
+  local ok, known = pcall(cjson.decode, noted)
+  if ok and type(known) == 'table' then
+    note.count = tonumber(known['count']) or 0
+    note.first_at_ms = tonumber(known['first_at_ms']) or now
+  end
+end
+note.count = note.count + 1
+note.last_at_ms = now
+note.worker = ARGV[2]
+note.last_error = ARGV[3]
+local text = cjson.encode(note)
+if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) > 0 then
+  redis.call('HSET', KEYS[2], ARGV[1], text)
+end
+return text
