@@ -145,7 +145,8 @@ impl Facts {
             faults.push(format!("appendonly is `{}`: {}", of("appendonly"), set("appendonly", "yes")));
         } else if self.first_rewrite_runs() {
             faults.push(
-                "appendonly has just been switched on, and the first file is not written yet: this passes by itself"
+                "the append-only file is being rewritten for the first time, and if appendonly has only just been \
+                 switched on, a restart would find nothing until that is done: this passes by itself"
                     .to_owned(),
             );
         }
@@ -177,7 +178,9 @@ impl Facts {
         }
     }
 
-    /// Until the rewrite that follows `CONFIG SET appendonly yes` is done, a restart finds none of it.
+    /// Until the rewrite that follows `CONFIG SET appendonly yes` is done, a restart finds none of it. The first
+    /// rewrite of a Redis that was started empty with `appendonly yes` looks alike, and is refused too, for the
+    /// seconds that it takes.
     fn first_rewrite_runs(&self) -> bool {
         let on = |key: &str| self.info(key) == "1";
         self.info("aof_base_size") == "0" && (on("aof_rewrite_in_progress") || on("aof_rewrite_scheduled"))

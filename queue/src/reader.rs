@@ -9,11 +9,12 @@
 
 use crate::connection::Queue;
 use crate::entry::{EntryId, Item, RawEntry};
-use crate::error::QueueError;
+use crate::error::{QueueError, has_code};
 use crate::link::{Link, Request};
 use crate::{reply, scripts};
 use redis::{Cmd, cmd};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// The group's name.
 pub(crate) const GROUP: &str = "workers";
@@ -80,10 +81,11 @@ impl Reader {
     }
 
     async fn read_piece(&self, count: usize, block: Duration) -> Result<Vec<RawEntry>, QueueError> {
+        let begun = Instant::now();
         match self.read_group(count, block).await {
-            Err(QueueError::Protocol(why)) if why.contains("NOGROUP") => {
+            Err(error) if group_is_gone(&error) => {
                 self.make_group().await?;
-                self.read_group(count, block).await
+                self.read_group(count, block.saturating_sub(begun.elapsed())).await
             }
             answer => answer,
         }
@@ -183,6 +185,17 @@ impl Reader {
     ) -> Result<redis::Value, QueueError> {
         let keys = [self.queue.keys().queue.as_str()];
         self.queue.link().ask(Request::Script(script, &keys, fill)).await
+    }
+}
+
+/// Whether group or stream vanished, before the read or under a waiting one.
+fn group_is_gone(error: &QueueError) -> bool {
+    match error {
+        QueueError::Protocol(why) => why.contains("NOGROUP"),
+        QueueError::Unavailable(error) => {
+            has_code(error, "UNBLOCKED") && error.detail().is_some_and(|why| why.contains("no longer exists"))
+        }
+        _ => false,
     }
 }
 
