@@ -1,0 +1,220 @@
+//! What an application does: it writes lines, whole and in pieces, and its log is rotated.
+
+use crate::lines::{self, Line, is_of};
+use crate::postgres::Database;
+use crate::truth::{Truth, total};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use std::fs::File;
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// How long a copytruncate waits until all is counted.
+const COUNTED_LIMIT: Duration = Duration::from_secs(60);
+
+/// What is done to the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rotation {
+    /// Renamed, and made anew.
+    Rename,
+    /// That, twice in a row.
+    RenameTwice,
+    /// Copied and truncated, once all of it is counted.
+    CopyTruncate,
+    /// The oldest of the renamed files is deleted, once all of it is counted: its inode is used again.
+    DeleteOldest,
+}
+
+/// One writer and what it writes to.
+#[derive(Debug)]
+pub struct Source {
+    id: usize,
+    /// `None` for a pipe.
+    path: Option<PathBuf>,
+    file: File,
+    rng: StdRng,
+    written: u64,
+    rotations: Vec<PathBuf>,
+    copies: u32,
+    with_future: bool,
+    truth: Arc<Truth>,
+}
+
+impl Source {
+    /// A file, made now.
+    ///
+    /// # Panics
+    /// When it can't be made.
+    #[must_use]
+    pub fn file(id: usize, dir: &Path, seed: u64, truth: Arc<Truth>) -> Self {
+        let path = dir.join(format!("s{id}.log"));
+        let file = append_to(&path);
+        Self::new(id, Some(path), file, seed, truth)
+    }
+
+    /// The writing end of a pipe.
+    ///
+    /// # Panics
+    /// When it can't be made non-blocking.
+    #[must_use]
+    pub fn pipe(id: usize, pipe: std::io::PipeWriter, seed: u64, truth: Arc<Truth>) -> Self {
+        let file = File::from(std::os::fd::OwnedFd::from(pipe));
+        rustix::fs::fcntl_setfl(&file, rustix::fs::OFlags::NONBLOCK).expect("a pipe can be non-blocking");
+        Self::new(id, None, file, seed, truth)
+    }
+
+    fn new(id: usize, path: Option<PathBuf>, file: File, seed: u64, truth: Arc<Truth>) -> Self {
+        let rng = StdRng::seed_from_u64(seed);
+        Self { id, path, file, rng, written: 0, rotations: Vec::new(), copies: 0, with_future: false, truth }
+    }
+
+    /// Now and then writes an event that is too far ahead for a narrow collector. The proxy knows the truth
+    /// about these.
+    #[must_use]
+    pub fn with_future(mut self, yes: bool) -> Self {
+        self.with_future = yes;
+        self
+    }
+
+    /// How many lines were written.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Where it writes.
+    ///
+    /// # Panics
+    /// When that is a pipe.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.path.as_deref().expect("a file")
+    }
+
+    /// Writes bursts of lines until `end`, and rotates when told to.
+    pub async fn run(&mut self, end: Instant, mut rotations: mpsc::Receiver<Rotation>, database: &Database) {
+        while Instant::now() < end {
+            let burst = self.rng.random_range(1..60);
+            self.write_lines(burst).await;
+            let pause = Duration::from_millis(self.rng.random_range(5..60));
+            if let Ok(Some(rotation)) = tokio::time::timeout(pause, rotations.recv()).await {
+                self.rotate(rotation, database).await;
+            }
+        }
+    }
+
+    /// Writes so many lines, each recorded first.
+    pub async fn write_lines(&mut self, count: u64) {
+        let mut bytes = Vec::new();
+        for _ in 0..count {
+            let line = self.next_line();
+            bytes.extend_from_slice(&line.bytes);
+        }
+        if self.rng.random_bool(0.3) {
+            // Somewhere, likely within a line.
+            let cut = self.rng.random_range(0..bytes.len());
+            self.write(&bytes[..cut]).await;
+            tokio::time::sleep(Duration::from_millis(self.rng.random_range(1..120))).await;
+            bytes.drain(..cut);
+        }
+        self.write(&bytes).await;
+    }
+
+    fn next_line(&mut self) -> Line {
+        self.written += 1;
+        if self.with_future && self.rng.random_bool(0.01) {
+            return lines::future_line(self.id, self.written);
+        }
+        let line = lines::line(&mut self.rng, self.id, self.written, self.path.is_some());
+        self.truth.add(line.cell.clone(), &format!("n={}", self.written));
+        line
+    }
+
+    /// Writes these bytes, whatever they are.
+    ///
+    /// # Panics
+    /// When nobody will ever read them.
+    pub async fn write(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            match self.file.write(bytes) {
+                Ok(n) => bytes = &bytes[n..],
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    tokio::time::sleep(Duration::from_millis(5)).await
+                }
+                Err(e) => panic!("source {} can't write: {e}", self.id),
+            }
+        }
+    }
+
+    /// Does it now.
+    ///
+    /// # Panics
+    /// When the files can't be moved.
+    pub async fn rotate(&mut self, rotation: Rotation, database: &Database) {
+        match rotation {
+            Rotation::Rename => self.rename(),
+            Rotation::RenameTwice => {
+                self.rename();
+                let few = self.rng.random_range(0..5);
+                self.write_lines(few + 1).await;
+                self.rename();
+            }
+            Rotation::CopyTruncate => {
+                self.counted(database).await;
+                self.copies += 1;
+                let copy =
+                    self.path().with_file_name("archive").join(format!("s{}.{}", self.id, self.copies));
+                std::fs::create_dir_all(copy.parent().expect("a folder")).expect("the archive");
+                std::fs::copy(self.path(), copy).expect("a copy");
+                self.file.set_len(0).expect("truncation");
+            }
+            Rotation::DeleteOldest => {
+                if !self.rotations.is_empty() {
+                    self.counted(database).await;
+                    if let Some(oldest) = self.rotations.pop() {
+                        std::fs::remove_file(oldest).expect("deletion");
+                    }
+                }
+            }
+        }
+    }
+
+    /// s0.log becomes s0.log.1, that becomes s0.log.2, and so on.
+    fn rename(&mut self) {
+        for n in (0..self.rotations.len()).rev() {
+            let next = self.numbered(n + 2);
+            std::fs::rename(&self.rotations[n], &next).expect("a rename");
+            self.rotations[n] = next;
+        }
+        let first = self.numbered(1);
+        std::fs::rename(self.path(), &first).expect("a rename");
+        self.rotations.insert(0, first);
+        self.file = append_to(self.path());
+    }
+
+    fn numbered(&self, n: usize) -> PathBuf {
+        self.path().with_file_name(format!("s{}.log.{n}", self.id))
+    }
+
+    /// Waits until all that was written is counted: then it is sealed, sent and taken too.
+    async fn counted(&self, database: &Database) {
+        let mine = |service: &str| is_of(self.id, service) && !service.ends_with(lines::FUTURE);
+        let written = self.truth.total(mine);
+        let start = Instant::now();
+        while !database.counts().await.is_ok_and(|counts| total(&counts, mine) >= written) {
+            assert!(
+                start.elapsed() < COUNTED_LIMIT,
+                "source {}: not all is counted in {COUNTED_LIMIT:?}",
+                self.id
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+fn append_to(path: &Path) -> File {
+    File::options().create(true).append(true).open(path).expect("a log file")
+}
