@@ -37,6 +37,7 @@ pub struct Source {
     file: File,
     rng: StdRng,
     written: u64,
+    bytes: u64,
     rotations: Vec<PathBuf>,
     copies: u32,
     with_future: bool,
@@ -68,7 +69,18 @@ impl Source {
 
     fn new(id: usize, path: Option<PathBuf>, file: File, seed: u64, truth: Arc<Truth>) -> Self {
         let rng = StdRng::seed_from_u64(seed);
-        Self { id, path, file, rng, written: 0, rotations: Vec::new(), copies: 0, with_future: false, truth }
+        Self {
+            id,
+            path,
+            file,
+            rng,
+            written: 0,
+            bytes: 0,
+            rotations: Vec::new(),
+            copies: 0,
+            with_future: false,
+            truth,
+        }
     }
 
     /// Now and then writes an event that is too far ahead for a narrow collector. The proxy knows the truth
@@ -83,6 +95,12 @@ impl Source {
     #[must_use]
     pub fn written(&self) -> u64 {
         self.written
+    }
+
+    /// How many bytes were written.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Where it writes.
@@ -140,7 +158,10 @@ impl Source {
     pub async fn write(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             match self.file.write(bytes) {
-                Ok(n) => bytes = &bytes[n..],
+                Ok(n) => {
+                    bytes = &bytes[n..];
+                    self.bytes += u64::try_from(n).expect("it fits");
+                }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
                     tokio::time::sleep(Duration::from_millis(5)).await
                 }

@@ -1,7 +1,7 @@
 //! A whole system of its own: Redis, Postgres, and as many services as wanted, on ports and in folders of its own.
 
 use crate::bins::bin;
-use crate::client;
+use crate::client::{self, Post};
 use crate::drain::{Verdict, drained};
 use crate::ports::free_port;
 use crate::postgres::Postgres;
@@ -82,6 +82,7 @@ pub struct Stack {
     pub postgres: Postgres,
     /// What was written.
     pub truth: Arc<Truth>,
+    refused: Vec<(SocketAddr, Post)>,
     dir: Option<TempDir>,
 }
 
@@ -101,8 +102,8 @@ impl Stack {
         redis.process.start();
         postgres.process.start();
         let truth = Arc::new(Truth::new(dir.path()));
-        let (agents, collectors, workers) = Default::default();
-        let stack = Self { agents, collectors, workers, redis, postgres, truth, dir: Some(dir) };
+        let (agents, collectors, workers, refused) = Default::default();
+        let stack = Self { agents, collectors, workers, redis, postgres, truth, refused, dir: Some(dir) };
         stack.redis.queue.ready().await;
         stack.postgres.database.ready().await;
         stack
@@ -274,6 +275,18 @@ impl Stack {
                 assert!(start.elapsed() < Duration::from_secs(30), "not within 30 s: {what}");
                 tokio::time::sleep(Duration::from_millis(25)).await;
             }
+        }
+    }
+
+    /// Remembers a POST that was refused.
+    pub fn retry_later(&mut self, to: SocketAddr, post: Post) {
+        self.refused.push((to, post));
+    }
+
+    /// Sends what was refused until it is taken.
+    pub async fn send_what_was_refused(&mut self) {
+        for (to, post) in self.refused.drain(..) {
+            post.send_until_taken(to, Duration::from_secs(30)).await;
         }
     }
 
