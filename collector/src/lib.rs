@@ -175,8 +175,8 @@ impl Collector {
         helpers.spawn(watcher.run(ended.clone()));
         helpers.spawn(summary::run(shared.metrics.clone(), ended.clone()));
         if let Some(tokens) = shared.tokens.clone() {
-            let ended = ended.clone();
-            helpers.spawn(async move { tokens.watch(ended).await });
+            let (errors, ended) = (shared.metrics.tokens_errors.clone(), ended.clone());
+            helpers.spawn(async move { tokens.watch(errors, ended).await });
         }
         let admin_ended = ended.clone();
         helpers.spawn(async move {

@@ -44,6 +44,7 @@ pub(crate) struct Metrics {
     rate_limited: Family<OfAgent, Counter>,
     labelled: Arc<Mutex<HashSet<Arc<str>>>>,
     pub(crate) held: Counter,
+    pub(crate) tokens_errors: Counter,
     pub(crate) connections: Gauge,
     pub(crate) in_flight: Gauge,
     pub(crate) redis_up: Gauge,
@@ -84,6 +85,7 @@ impl Metrics {
             rate_limited: Family::default(),
             labelled: Arc::default(),
             held: Counter::default(),
+            tokens_errors: Counter::default(),
             connections: Gauge::default(),
             in_flight: Gauge::default(),
             redis_up: Gauge::default(),
@@ -107,6 +109,11 @@ impl Metrics {
         registry.register("decoded_bytes", "Bytes of bodies after decoding", m.decoded_bytes);
         registry.register("rate_limited", "Requests over the quota, by authenticated agent", m.rate_limited);
         registry.register("held", "Requests that waited for their quota or for room", m.held);
+        registry.register(
+            "tokens_file_errors",
+            "Changes of the tokens file that couldn't be read",
+            m.tokens_errors,
+        );
         registry.register("connections", "Open connections", m.connections);
         registry.register("in_flight_requests", "Requests that are worked on", m.in_flight);
         registry.register("redis_up", "Whether the queue can be used (1) or not (0)", m.redis_up);

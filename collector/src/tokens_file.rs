@@ -1,6 +1,7 @@
 //! The tokens file, read again when it changes.
 
 use crate::auth::Tokens;
+use prometheus_client::metrics::counter::Counter;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
@@ -53,8 +54,8 @@ impl TokensFile {
     }
 
     /// Looks after the file until `stop`. A file that can't be read or has a wrong line changes nothing, and is
-    /// logged as an error once.
-    pub(crate) async fn watch(&self, stop: CancellationToken) {
+    /// logged and counted as an error once.
+    pub(crate) async fn watch(&self, errors: Counter, stop: CancellationToken) {
         // `None`, so that what changed between `open` and now is seen.
         let mut seen: Option<Result<Mark, String>> = None;
         while stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
@@ -68,10 +69,13 @@ impl TokensFile {
             let Ok(outcome) = tokio::task::spawn_blocking(move || read(&path)).await else { continue };
             match outcome {
                 Ok((tokens, _)) => self.replace(tokens),
-                Err(error) => tracing::error!(
-                    path = %self.path.display(), %error,
-                    "the tokens file is broken; the tokens read before stay in force"
-                ),
+                Err(error) => {
+                    errors.inc();
+                    tracing::error!(
+                        path = %self.path.display(), %error,
+                        "the tokens file is broken; the tokens read before stay in force"
+                    );
+                }
             }
         }
     }

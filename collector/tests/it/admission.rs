@@ -76,9 +76,12 @@ async fn the_tokens_file_is_read_again_and_a_broken_one_changes_nothing() {
         collector.post(&[NDJSON, ("Authorization", &header)], event("a").as_bytes()).await.status
     };
     assert_eq!((status("one").await, status("two").await), (202, 401));
-    // A broken file: still the old tokens. Only then a good one, to know that the broken one had its chance.
+    // A broken file: still the old tokens.
     std::fs::write(&file, token_line("api-1", "two") + "nonsense\n").unwrap();
-    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    wait_for("the broken file to be seen", async || {
+        (collector.metric("logweir_collector_tokens_file_errors_total").await > 0.5).then_some(())
+    })
+    .await;
     assert_eq!((status("one").await, status("two").await), (202, 401));
     std::fs::write(&file, token_line("api-1", "two") + &token_line("web-1", "three")).unwrap();
     wait_for("the new token", async || (status("two").await == 202).then_some(())).await;
@@ -164,7 +167,8 @@ async fn a_request_is_held_while_room_is_near() {
     };
     let ((), (taken, refused)) = tokio::join!(worker, agent);
     assert!(taken >= 40, "{taken} taken, {refused} refused");
-    assert!(collector.metric("logweir_collector_held_total").await >= 5.0);
+    let held = collector.metric("logweir_collector_held_total").await;
+    assert!(held >= 5.0, "{held} held, {taken} taken, {refused} refused");
     collector.stop().await;
 }
 

@@ -113,8 +113,18 @@ fn binary(flags: &[&str]) -> Command {
     command
 }
 
+/// Runs it to its end, which must come soon.
 fn run(flags: &[&str]) -> Output {
-    binary(flags).output().unwrap()
+    let mut child = binary(flags).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("{flags:?} runs on: {:?}", child.wait_with_output());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.wait_with_output().unwrap()
 }
 
 #[test]
