@@ -2,7 +2,7 @@
 
 use crate::postgres::Database;
 use crate::redis::{Depth, Queue};
-use crate::truth::{Cells, Difference, differences};
+use crate::truth::{Difference, Truth, differences};
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -49,19 +49,26 @@ impl fmt::Display for Verdict {
     }
 }
 
+/// How long that, when there are events too many and the queue is empty: a count never falls, but a proxy may
+/// learn a moment later that an event was taken.
+const SURPLUS: Duration = Duration::from_secs(3);
+
 /// Polls until Postgres equals the truth and the queue is empty, until nothing has moved for long, or until `limit`.
-/// Too many events are seen at once, since a count never falls.
-pub async fn drained(database: &Database, queue: &Queue, truth: &Cells, limit: Duration) -> Verdict {
+///
+/// # Panics
+/// When Postgres or Redis can't be asked for long.
+pub async fn drained(database: &Database, queue: &Queue, truth: &Truth, limit: Duration) -> Verdict {
     let start = Instant::now();
     let mut moved = Instant::now();
     let mut last = (None, None);
     loop {
         let seen = (database.counts().await.ok(), queue.depth().await.ok());
         if let (Some(counted), Some(depth)) = &seen {
-            let verdict = Verdict { differences: differences(truth, counted), depth: *depth };
+            let verdict = Verdict { differences: differences(&truth.cells(), counted), depth: *depth };
             let too_many = verdict.differences.iter().any(|d| d.counted > d.truth);
             let over = start.elapsed() > limit || moved.elapsed() > STALL;
-            if verdict.is_equal() || over || (too_many && depth.queued == 0) {
+            let surplus = too_many && depth.queued == 0 && moved.elapsed() > SURPLUS;
+            if verdict.is_equal() || over || surplus {
                 return verdict;
             }
         }

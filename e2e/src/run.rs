@@ -4,7 +4,7 @@ use crate::poster::Poster;
 use crate::process::Process;
 use crate::proxy::Proxy;
 use crate::schedule::{Event, Input, Plan, Target};
-use crate::source::{Rotation, Source};
+use crate::source::{Rotation, Source, Steady};
 use crate::stack::{AgentSpec, Stack};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -79,10 +79,17 @@ async fn on(plan: &Plan, stack: &mut Stack) -> Report {
     }
     let proxy = Proxy::start(listen.clone(), plan.faults, plan.seed, stack.truth.clone()).await;
     let mut sources = Vec::new();
+    let steady: Vec<Steady> = plan.agents.iter().map(|_| Steady::default()).collect();
     for (n, input) in plan.agents.iter().enumerate() {
-        sources.extend(add_agent(plan, stack, n, input, &proxy));
+        let added = add_agent(plan, stack, n, input, &proxy);
+        let only_while_seen = matches!(input, Input::Files { rotated: false, .. });
+        sources.extend(added.into_iter().map(|(id, source)| {
+            let source = if only_while_seen { source.renamed_while(steady[n].clone()) } else { source };
+            (id, source)
+        }));
     }
     stack.start_all();
+    steady.iter().for_each(Steady::begins);
 
     let end = Instant::now() + plan.load;
     let mut poster = Poster::new(wide, listen[listen.len() - 1], plan.seed ^ 0x9057, stack.truth.clone());
@@ -103,21 +110,18 @@ async fn on(plan: &Plan, stack: &mut Stack) -> Report {
         });
     }
 
-    happen(plan, stack, &rotations).await;
+    happen(plan, stack, &rotations, &steady).await;
     stack.heal();
     let sources = finished(writing).await;
     let mut lines: u64 = sources.iter().map(Source::written).sum();
     lines += finished(posting).await.into_iter().sum::<u64>();
     proxy.calm();
 
-    // Whether an event of the future was taken is known when its attempts are through.
-    let verdict = stack.drained(DRAIN).await;
-    proxy.settled(DRAIN).await;
-    if !verdict.is_equal() {
-        let verdict = stack.drained(DRAIN).await;
-        assert!(verdict.is_equal(), "{verdict}");
-    }
     stack.assert_exact(DRAIN, plan.collectors > 1).await;
+    // Whether an event of the future was taken is known when its attempts are through.
+    proxy.settled(DRAIN).await;
+    let verdict = stack.drained(DRAIN).await;
+    assert!(verdict.is_equal(), "when all attempts are through: {verdict}");
     let happened = proxy.happened();
     let proxy = [&happened.dropped, &happened.cut, &happened.repeated, &happened.too_large]
         .map(|n| n.load(Ordering::Relaxed));
@@ -161,11 +165,21 @@ fn add_agent(plan: &Plan, stack: &mut Stack, n: usize, input: &Input, proxy: &Pr
     sources
 }
 
-async fn happen(plan: &Plan, stack: &mut Stack, rotations: &BTreeMap<usize, mpsc::Sender<Rotation>>) {
+async fn happen(
+    plan: &Plan,
+    stack: &mut Stack,
+    rotations: &BTreeMap<usize, mpsc::Sender<Rotation>>,
+    steady: &[Steady],
+) {
     let start = tokio::time::Instant::now();
     for (at, event) in &plan.events {
         tokio::time::sleep_until(start + *at).await;
         stack.assert_healthy();
+        match event {
+            Event::Kill(Target::Agent(n)) | Event::Pause(Target::Agent(n)) => steady[*n].ends(),
+            Event::Start(Target::Agent(n)) | Event::Resume(Target::Agent(n)) => steady[*n].begins(),
+            _ => {}
+        }
         match event {
             Event::Kill(target) => process(stack, *target).kill(),
             Event::Start(target) => process(stack, *target).start(),

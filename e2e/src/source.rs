@@ -8,7 +8,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -28,6 +28,38 @@ pub enum Rotation {
     DeleteOldest,
 }
 
+/// Since when an agent has been running undisturbed.
+///
+/// A file that gets a name outside the pattern before any agent could see it is read by none, and that is as it
+/// should be. So such a file is renamed only after its agent had time to see it; what happens to the agent right
+/// after that is free.
+#[derive(Debug, Clone, Default)]
+pub struct Steady(Arc<Mutex<Option<Instant>>>);
+
+impl Steady {
+    /// How long an agent has to see a file.
+    const LONG: Duration = Duration::from_millis(1_500);
+
+    fn set(&self, since: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    /// It runs from now on.
+    pub fn begins(&self) {
+        self.set(Some(Instant::now()));
+    }
+
+    /// It is killed or paused.
+    pub fn ends(&self) {
+        self.set(None);
+    }
+
+    fn has_seen(&self, file_since: Instant) -> bool {
+        let since = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        since.is_some_and(|since| since.max(file_since).elapsed() >= Self::LONG)
+    }
+}
+
 /// One writer and what it writes to.
 #[derive(Debug)]
 pub struct Source {
@@ -41,6 +73,9 @@ pub struct Source {
     rotations: Vec<PathBuf>,
     copies: u32,
     with_future: bool,
+    /// When the file was made, and who must see it before it may be renamed.
+    file_since: Instant,
+    renamed_while: Option<Steady>,
     truth: Arc<Truth>,
 }
 
@@ -79,6 +114,8 @@ impl Source {
             rotations: Vec::new(),
             copies: 0,
             with_future: false,
+            file_since: Instant::now(),
+            renamed_while: None,
             truth,
         }
     }
@@ -88,6 +125,13 @@ impl Source {
     #[must_use]
     pub fn with_future(mut self, yes: bool) -> Self {
         self.with_future = yes;
+        self
+    }
+
+    /// It is renamed only when this agent has had time to see it.
+    #[must_use]
+    pub fn renamed_while(mut self, steady: Steady) -> Self {
+        self.renamed_while = Some(steady);
         self
     }
 
@@ -205,6 +249,9 @@ impl Source {
 
     /// s0.log becomes s0.log.1, that becomes s0.log.2, and so on.
     fn rename(&mut self) {
+        if self.renamed_while.as_ref().is_some_and(|steady| !steady.has_seen(self.file_since)) {
+            return;
+        }
         for n in (0..self.rotations.len()).rev() {
             let next = self.numbered(n + 2);
             std::fs::rename(&self.rotations[n], &next).expect("a rename");
@@ -214,6 +261,7 @@ impl Source {
         std::fs::rename(self.path(), &first).expect("a rename");
         self.rotations.insert(0, first);
         self.file = append_to(self.path());
+        self.file_since = Instant::now();
     }
 
     fn numbered(&self, n: usize) -> PathBuf {

@@ -292,7 +292,7 @@ impl Stack {
 
     /// Waits until all has come through, and compares.
     pub async fn drained(&self, limit: Duration) -> Verdict {
-        drained(&self.postgres.database, &self.redis.queue, &self.truth.cells(), limit).await
+        drained(&self.postgres.database, &self.redis.queue, &self.truth, limit).await
     }
 
     /// The whole end of a run: all comes through, the agents stop and have nothing left to send, and then still
