@@ -20,7 +20,7 @@ $what" ;;
     keep) dirs=$(printf '%s\n' "$dirs" | grep -vxF "$what") ;;
   esac
 done
-for group in $groups; do kill -KILL -- "-$group" 2>/dev/null; done
+for group in $groups; do kill -s KILL -- "-$group" 2>/dev/null; done
 [ "$groups" = " " ] || sleep 0.2
 printf '%s\n' "$dirs" | while read -r dir; do [ -z "$dir" ] || rm -rf -- "$dir"; done
 "#;
