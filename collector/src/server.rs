@@ -12,7 +12,7 @@
 
 use crate::metrics::Living;
 use crate::service::{self, Shared};
-use crate::socket::Socket;
+use crate::socket::{Socket, Unread};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -137,9 +137,15 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, closing
     }
     let header_timeout = shared.args.header_timeout;
     let peer: IpAddr = peer.ip();
+    let unread = Unread::new();
+    let noted = unread.clone();
     let service = service_fn(move |request| {
-        let shared = shared.clone();
-        async move { Ok::<_, Infallible>(service::answer(&shared, peer, request).await) }
+        let (shared, noted) = (shared.clone(), noted.clone());
+        async move {
+            let answered = service::answer(&shared, peer, request).await;
+            noted.set(answered.unread);
+            Ok::<_, Infallible>(answered.reply)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -148,11 +154,13 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, closing
         .max_buf_size(BUFFER)
         // A client that has ended its own direction still gets its answer.
         .half_close(true)
-        .serve_connection(TokioIo::new(Socket::new(stream)), service);
+        .serve_connection(TokioIo::new(Socket::new(stream, unread.clone())), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = closing.cancelled() => {
+            // An idle client has nothing to say; a request in hand will say it better.
+            unread.set(false);
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -67,8 +67,15 @@ pub(crate) struct Admitted {
     pub(crate) hold_until: Instant,
 }
 
+/// The end of a request.
+pub(crate) struct Answered {
+    pub(crate) reply: Reply,
+    /// Whether a part of its body was not read.
+    pub(crate) unread: bool,
+}
+
 /// Answers one request.
-pub(crate) async fn answer(shared: &Arc<Shared>, peer: IpAddr, request: Request<Incoming>) -> Reply {
+pub(crate) async fn answer(shared: &Arc<Shared>, peer: IpAddr, request: Request<Incoming>) -> Answered {
     let begun = Instant::now();
     let _living = Living::new(&shared.metrics.in_flight);
     let (head, body) = request.into_parts();
@@ -83,7 +90,9 @@ pub(crate) async fn answer(shared: &Arc<Shared>, peer: IpAddr, request: Request<
     };
     shared.metrics.answered(reply.status().as_u16(), code, begun.elapsed().as_secs_f64());
     // What is left of a body would be taken for the next request's headers.
-    if shared.draining.load(Ordering::Relaxed) || !upload.is_finished() { closing(reply) } else { reply }
+    let unread = !upload.is_finished();
+    let reply = if unread || shared.draining.load(Ordering::Relaxed) { closing(reply) } else { reply };
+    Answered { reply, unread }
 }
 
 async fn take(

@@ -1,12 +1,14 @@
 //! A client's connection, closed so that the client sees the answer.
 //!
 //! A socket that is closed while the client is still sending is reset, and the reset may overtake the answer
-//! that the client hasn't read yet. So after the answer this one only ends its own direction, and throws away
-//! what comes, for a bounded time and a bounded number of bytes. A client that doesn't read its answer is cut
+//! that the client hasn't read yet. So where something may be unread, this one only ends its own direction after
+//! the answer, and throws away what comes, for a bounded time and a bounded number of bytes. A client that doesn't read its answer is cut
 //! off after [`STALLED`].
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -22,8 +24,24 @@ const STALLED: Duration = Duration::from_secs(30);
 /// The connection.
 pub(crate) struct Socket<T> {
     io: T,
+    unread: Unread,
     farewell: Option<Farewell>,
     stalled: Option<Pin<Box<Sleep>>>,
+}
+
+/// Whether the client may be sending something that nobody will read. Clones share the answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Unread(Arc<AtomicBool>);
+
+impl Unread {
+    /// True before the first request: it may be one that can't even be parsed.
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+
+    pub(crate) fn set(&self, unread: bool) {
+        self.0.store(unread, Ordering::Relaxed);
+    }
 }
 
 struct Farewell {
@@ -32,8 +50,8 @@ struct Farewell {
 }
 
 impl<T> Socket<T> {
-    pub(crate) fn new(io: T) -> Self {
-        Self { io, farewell: None, stalled: None }
+    pub(crate) fn new(io: T, unread: Unread) -> Self {
+        Self { io, unread, farewell: None, stalled: None }
     }
 
     /// Ends a write that makes no progress.
@@ -85,6 +103,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<T> {
         let this = &mut *self;
         if this.farewell.is_none() {
             ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
+            if !this.unread.0.load(Ordering::Relaxed) {
+                return Poll::Ready(Ok(()));
+            }
         }
         let farewell = this
             .farewell
@@ -120,7 +141,7 @@ mod tests {
             answer
         };
         let server = async move {
-            let mut socket = Socket::new(near);
+            let mut socket = Socket::new(near, Unread::new());
             socket.write_all(b"no").await.unwrap();
             socket.shutdown().await.unwrap();
         };
@@ -132,15 +153,27 @@ mod tests {
     async fn a_silent_client_is_not_waited_for() {
         let (near, far) = tokio::io::duplex(1_024);
         let begun = tokio::time::Instant::now();
-        Socket::new(near).shutdown().await.unwrap();
+        Socket::new(near, Unread::new()).shutdown().await.unwrap();
         assert!(begun.elapsed() >= LINGER && begun.elapsed() < LINGER * 2);
+        drop(far);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_waited_for_when_all_was_read() {
+        let (near, far) = tokio::io::duplex(1_024);
+        let unread = Unread::new();
+        let mut socket = Socket::new(near, unread.clone());
+        unread.set(false);
+        let begun = tokio::time::Instant::now();
+        socket.shutdown().await.unwrap();
+        assert_eq!(begun.elapsed(), Duration::ZERO);
         drop(far);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_reads_nothing_is_cut_off() {
         let (near, far) = tokio::io::duplex(16);
-        let error = Socket::new(near).write_all(&[0; 1_000]).await.unwrap_err();
+        let error = Socket::new(near, Unread::new()).write_all(&[0; 1_000]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         drop(far);
     }
