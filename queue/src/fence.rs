@@ -19,8 +19,9 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// What is left of the deadline for Redis' answer, when Redis' own wait has ended.
-const MARGIN: Duration = Duration::from_millis(50);
+/// The most of the deadline that is left for Redis' answer when its own wait is over. Redis looks at that only ten
+/// times a second, so little would not be enough.
+const MARGIN: Duration = Duration::from_millis(500);
 
 pub(crate) struct Fence {
     connection: MultiplexedConnection,
@@ -100,6 +101,7 @@ impl Fence {
 
 /// At least 1, since Redis takes 0 for ever.
 fn left_ms(until: Instant) -> u64 {
-    let left = until.saturating_duration_since(Instant::now()).saturating_sub(MARGIN);
-    u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1)
+    let left = until.saturating_duration_since(Instant::now());
+    let wait = left.saturating_sub(MARGIN.min(left / 4));
+    u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1)
 }

@@ -1,4 +1,5 @@
 //! Getting in: limits, idempotency keys, and what stands in Redis then.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
 
@@ -190,6 +191,21 @@ async fn when_the_keys_are_full_new_ones_are_refused_and_none_is_forgotten_early
     let kept: (u64, u64) =
         (server.say("ZCARD logweir:{0}:idem").await, server.say("HLEN logweir:{0}:idem:answers").await);
     assert_eq!(kept, (2, 2), "the old one is gone from both keys");
+}
+
+#[tokio::test]
+async fn a_key_whose_time_is_over_is_as_new() {
+    let server = Server::start().await;
+    let queue = server.queue();
+    let short = |answer| IdempotencyKey { key: "k", window: Duration::from_millis(200), max_keys: 1, answer };
+    assert!(matches!(post(&queue, 1, &short("first")).await, Enqueued::Added { .. }));
+    let outcome = eventually(async || match post(&queue, 4, &short("second")).await {
+        Enqueued::Repeated { answer } if answer == "first" => Err("still remembered"),
+        outcome => Ok(outcome),
+    })
+    .await;
+    assert!(matches!(outcome, Enqueued::Added { .. }), "{outcome:?}");
+    assert_eq!(queue.depth().await.unwrap().entries, 2);
 }
 
 #[tokio::test]

@@ -1,11 +1,17 @@
 //! Redis killed, paused, away, or unwilling: every call ends in time, and all goes on by itself.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
 
 use logweir_queue::{Ack, Item, Queue, QueueError};
 use redis::cmd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use support::{DEADLINE, ROOMY, SOON, Server, add, entry, eventually, queue_at, seqs};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 const NOW: Duration = Duration::ZERO;
@@ -173,6 +179,87 @@ async fn somebody_who_never_answers_is_left_in_time() {
     let begun = Instant::now();
     assert!(matches!(queue.depth().await.unwrap_err(), QueueError::Timeout(DEADLINE)));
     assert!(begun.elapsed() < DEADLINE + GRACE);
+}
+
+/// Stands between queue and Redis. What it has accepted so far can be made to fall silent, as behind a firewall that
+/// has forgotten it: open, but nothing comes through any more.
+struct Proxy {
+    url: String,
+    epoch: watch::Sender<u64>,
+    _task: JoinSet<()>,
+}
+
+impl Proxy {
+    async fn before(port: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("redis://{}", listener.local_addr().unwrap());
+        let (epoch, epochs) = watch::channel(0);
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            let mut links = JoinSet::new();
+            loop {
+                let (mut near, _) = listener.accept().await.unwrap();
+                let mut far = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                let mut epochs = epochs.clone();
+                links.spawn(async move {
+                    epochs.mark_unchanged();
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut near, &mut far) => {}
+                        _ = epochs.changed() => std::future::pending().await,
+                    }
+                });
+            }
+        });
+        Self { url, epoch, _task: task }
+    }
+
+    fn forget_all(&self) {
+        self.epoch.send_modify(|epoch| *epoch += 1);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_fell_silent_is_replaced_after_one_timeout() {
+    let server = Server::start_on_tcp(&["--appendonly", "yes", "--appendfsync", "always"]).await;
+    let proxy = Proxy::before(server.port()).await;
+    let queue = queue_at(&proxy.url, Ack::Fsync);
+    let mut reader = queue.reader("a");
+    for round in 0..3 {
+        add(&queue, 1 + 3 * round, b"body").await;
+        assert_eq!(reader.read(1, NOW).await.unwrap().len(), 1);
+        proxy.forget_all();
+        assert!(matches!(queue.depth().await.unwrap_err(), QueueError::Timeout(_)));
+        assert_eq!(queue.depth().await.unwrap().entries, round + 1);
+        assert!(matches!(reader.read(1, NOW).await.unwrap_err(), QueueError::Timeout(_)));
+        assert!(reader.read(1, NOW).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_crowd_shares_one_failed_attempt() {
+    // It accepts, thinks about it, and hangs up.
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let queue = queue_at(&format!("redis://{}", listener.local_addr().unwrap()), Ack::Fsync);
+    let mut server = JoinSet::new();
+    let accepted = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&accepted);
+    server.spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            counter.fetch_add(1, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            drop(stream);
+        }
+    });
+    let mut crowd = JoinSet::new();
+    for _ in 0..50 {
+        let queue = queue.clone();
+        crowd.spawn(async move { queue.depth().await.unwrap_err() });
+    }
+    for error in crowd.join_all().await {
+        assert!(matches!(error, QueueError::Unavailable(_)), "{error:?}");
+    }
+    assert_eq!(accepted.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]

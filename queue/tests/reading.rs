@@ -1,4 +1,5 @@
 //! Getting out: reading, acknowledging, reclaiming, and consumers that come and go.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
 
@@ -133,6 +134,32 @@ async fn a_dead_consumers_entries_are_reclaimed_after_the_lease_and_not_before()
     assert_eq!(deliveries, [2, 2, 2]);
     assert_eq!(queue.acknowledge(&done(&items)).await.unwrap(), 3);
     assert_eq!(queue.depth().await.unwrap().bytes, 0);
+}
+
+#[tokio::test]
+async fn a_reclaim_goes_round_the_whole_pending_list() {
+    let server = Server::start().await;
+    let queue = server.queue();
+    let mut ids = Vec::new();
+    for seq in 0..60 {
+        ids.push(add(&queue, 1 + 3 * seq, b"abc").await);
+    }
+    let mut holder = queue.reader("holder");
+    assert_eq!(take(&mut holder, 60).await.len(), 60);
+    // All but the last are held by one who keeps them; one look passes over no more than ten of those.
+    let mut heir = queue.reader("heir");
+    let lease = Duration::from_millis(1500);
+    let (last, kept) = ids.split_last().unwrap();
+    let claimed = eventually(async || {
+        assert_eq!(holder.renew(kept).await.unwrap(), 59);
+        let mut claimed = Vec::new();
+        for _ in 0..7 {
+            claimed.extend(heir.reclaim(lease, 1).await.unwrap());
+        }
+        if claimed.is_empty() { Err("not old enough") } else { Ok(claimed) }
+    })
+    .await;
+    assert_eq!(claimed.iter().map(|(item, _)| item.id()).collect::<Vec<_>>(), [last]);
 }
 
 #[tokio::test]
@@ -291,6 +318,10 @@ async fn a_dropped_read_costs_no_entry() {
     let queue = server.queue();
     let mut reader = queue.reader("a");
     take(&mut reader, 1).await;
+    let dropped = tokio::time::timeout(Duration::from_millis(100), reader.read(10, SOON)).await;
+    assert!(dropped.is_err());
+    // The next doesn't stand behind it, waiting for what may not come.
+    assert!(take(&mut reader, 1).await.is_empty());
     let dropped = tokio::time::timeout(Duration::from_millis(100), reader.read(10, SOON)).await;
     assert!(dropped.is_err());
     add(&queue, 1, b"one").await;

@@ -187,7 +187,11 @@ fn free_port() -> u16 {
 }
 
 pub fn queue_at(url: &str, ack: Ack) -> Queue {
-    Queue::new(Settings { url: url.to_owned(), ack, deadline: DEADLINE, shard: Shard::default() }).unwrap()
+    patient_queue_at(url, ack, DEADLINE)
+}
+
+pub fn patient_queue_at(url: &str, ack: Ack, deadline: Duration) -> Queue {
+    Queue::new(Settings { url: url.to_owned(), ack, deadline, shard: Shard::default() }).unwrap()
 }
 
 /// The batch `seq` of one producer.
