@@ -1,0 +1,91 @@
+//! What passes between the two halves of the agent: the reading half numbers events and seals batches, the sending
+//! half gets them acknowledged.
+//!
+//! ```text
+//! reader thread ── Sealed ──► sender          bounded by the reader's window of unsettled batches
+//!       ▲                       │
+//!       └── Wake::Settled ──────┘             every sealed batch comes back exactly once
+//! ```
+//!
+//! A batch is durably in the journal before it is handed over, so losing what is in these channels loses nothing.
+
+use bytes::Bytes;
+use logweir_proto::{BatchId, Seq};
+use std::path::PathBuf;
+
+/// A batch whose numbers are fixed for ever; the journal holds it.
+#[derive(Debug, Clone)]
+pub(crate) struct Sealed {
+    /// Its name.
+    pub(crate) id: BatchId,
+    /// How many events it holds: lines of the body, and numbers that it takes.
+    pub(crate) events: u64,
+    /// NDJSON, one event a line, compressed with zstd.
+    pub(crate) body: Bytes,
+    /// The length of the body before compression, in bytes.
+    pub(crate) plain_bytes: u64,
+}
+
+/// A batch that nobody needs to send again: each of its events is in the queue or rejected for good.
+#[derive(Debug, Clone)]
+pub(crate) struct Settled {
+    /// Its name, as it was sealed (also when it was sent in halves).
+    pub(crate) id: BatchId,
+    /// The events that were not taken; ascending by number.
+    pub(crate) rejects: Vec<Reject>,
+}
+
+/// An event that was refused for good.
+#[derive(Debug, Clone)]
+pub(crate) struct Reject {
+    /// The number that it keeps.
+    pub(crate) number: Seq,
+    /// The reason: one of [`logweir_proto::Code`]'s, or the problem's code that refused the whole batch.
+    pub(crate) code: String,
+    /// Which field, and what would be right.
+    pub(crate) detail: String,
+    /// The event as it was sent, without its line end.
+    pub(crate) event: Vec<u8>,
+}
+
+/// What wakes the reader thread.
+#[derive(Debug)]
+pub(crate) enum Wake {
+    /// The sender is done with a batch.
+    Settled(Settled),
+    /// Something changed in a watched folder, or stdin brought something: look sooner than the next scan.
+    Look,
+    /// Read nothing more; seal what has been read, and wait until all is settled.
+    Stop,
+    /// End now, whatever is unsettled: the next run sends it.
+    End,
+}
+
+/// How the reading half ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// Batches that are sealed and not settled: they are sent by the next run.
+    pub(crate) unsettled: usize,
+    /// Events and lines that were rejected during this run.
+    pub(crate) rejected: u64,
+    /// Byte ranges that were lost, or may have been counted, during this run.
+    pub(crate) losses: u64,
+}
+
+/// Why the reading half can't begin or go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadError {
+    /// A person must mend it: the state directory is locked, or the journal is of a newer version or damaged.
+    #[error("{0}")]
+    State(String),
+    /// The state directory can't be written or read.
+    #[error("{what} {}: {source}", path.display())]
+    Io {
+        /// What was tried, such as `cannot write`.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}

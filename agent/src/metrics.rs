@@ -1,0 +1,140 @@
+//! What is measured. Labels are bounded: statuses, reasons, and file names up to [`MAX_FILE_LABELS`].
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+use std::collections::HashSet;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How many files get a series of their own; the others are counted together as `other`.
+const MAX_FILE_LABELS: usize = 100;
+
+/// A status of HTTP, or `none` for an attempt that got no whole answer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Status {
+    status: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfFile {
+    file: String,
+}
+
+/// All metrics of the agent; clones share them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Metrics {
+    pub(crate) lines_read: Counter,
+    pub(crate) bytes_read: Counter,
+    pub(crate) events_sealed: Counter,
+    pub(crate) events_sent: Counter,
+    pub(crate) sent_bytes: Counter,
+    answers: Family<Status, Counter>,
+    pub(crate) retries: Counter,
+    held: Family<Reason, Counter<f64, AtomicU64>>,
+    pub(crate) in_flight: Gauge,
+    pub(crate) unsettled_batches: Gauge,
+    /// 1 while the window of unsettled batches (or the spool) is full.
+    pub(crate) reading_stopped: Gauge,
+    pub(crate) files: Gauge,
+    behind: Family<OfFile, Gauge>,
+    rejects: Family<Reason, Counter>,
+    lost_bytes: Family<Reason, Counter>,
+    pub(crate) journal_bytes: Gauge,
+    pub(crate) spool_bytes: Gauge,
+    labelled: Arc<Mutex<HashSet<String>>>,
+}
+
+impl Metrics {
+    /// Makes the metrics, and the registry that knows them.
+    pub(crate) fn new() -> (Self, Registry) {
+        let metrics = Self::default();
+        let mut registry = Registry::with_prefix("logweir_agent");
+        metrics.register(&mut registry);
+        (metrics, registry)
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        let m = self.clone();
+        registry.register("lines_read", "Lines read from files and the spool", m.lines_read);
+        registry.register("read_bytes", "Bytes read from files and the spool", m.bytes_read);
+        registry.register("events_sealed", "Events that got their number", m.events_sealed);
+        registry.register("events_sent", "Events that the collector has taken", m.events_sent);
+        registry.register("sent_bytes", "Bytes of bodies sent, attempts that failed included", m.sent_bytes);
+        registry.register("answers", "Attempts by the status of their answer", m.answers);
+        registry.register("retries", "Attempts after the first of a batch", m.retries);
+        registry.register_with_unit(
+            "held",
+            "Time that sending was held back, by reason",
+            Unit::Seconds,
+            m.held,
+        );
+        registry.register("in_flight_batches", "Batches that wait for their answer just now", m.in_flight);
+        registry.register("unsettled_batches", "Batches sealed and not yet settled", m.unsettled_batches);
+        registry.register(
+            "reading_stopped",
+            "Whether reading stands still because a buffer is full",
+            m.reading_stopped,
+        );
+        registry.register("files", "Files that are followed", m.files);
+        registry.register("behind_bytes", "Bytes of a file that are not yet read", m.behind);
+        registry.register("rejects", "Events and lines that went to the rejects file, by reason", m.rejects);
+        registry.register(
+            "lost_bytes",
+            "Bytes that could not be read, or may have been counted, by reason",
+            m.lost_bytes,
+        );
+        registry.register("journal_bytes", "Size of the journal", m.journal_bytes);
+        registry.register("spool_bytes", "Size of the spool of stdin", m.spool_bytes);
+    }
+
+    /// One attempt was answered; `None` when it got no whole answer.
+    pub(crate) fn answered(&self, status: Option<u16>) {
+        let status = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
+        self.answers.get_or_create(&Status { status }).inc();
+    }
+
+    /// Sending was held back for so long.
+    pub(crate) fn held(&self, reason: &'static str, seconds: f64) {
+        self.held.get_or_create(&Reason { reason }).inc_by(seconds);
+    }
+
+    /// One event or line went to the rejects file.
+    pub(crate) fn rejected(&self, reason: &str) {
+        let known = logweir_proto::Code::ALL.into_iter().map(logweir_proto::Code::as_str);
+        let problems = logweir_proto::answer::ProblemCode::ALL.into_iter().map(|code| code.as_str());
+        let reason = known.chain(problems).find(|known| *known == reason).unwrap_or("other");
+        self.rejects.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// So many bytes are lost, or may have been counted.
+    pub(crate) fn lost(&self, reason: &'static str, bytes: u64) {
+        self.lost_bytes.get_or_create(&Reason { reason }).inc_by(bytes);
+    }
+
+    /// How far a file is behind.
+    pub(crate) fn behind(&self, file: &str, bytes: u64) {
+        let mut labelled = self.labelled.lock().unwrap_or_else(PoisonError::into_inner);
+        let own =
+            labelled.contains(file) || (labelled.len() < MAX_FILE_LABELS && labelled.insert(file.to_owned()));
+        let file = if own { file } else { "other" };
+        self.behind
+            .get_or_create(&OfFile { file: file.to_owned() })
+            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// A file is no longer followed.
+    pub(crate) fn forget(&self, file: &str) {
+        let mut labelled = self.labelled.lock().unwrap_or_else(PoisonError::into_inner);
+        if labelled.remove(file) {
+            self.behind.remove(&OfFile { file: file.to_owned() });
+        }
+    }
+}

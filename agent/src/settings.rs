@@ -1,0 +1,60 @@
+//! What the two halves are told, after flags have become values.
+
+use jiff::tz::TimeZone;
+use logweir_proto::Level;
+use logweir_proto::line::Format;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where a file that is seen for the first time is read from, when the agent starts. Files that appear later, and
+/// all with `--once`, are read from the beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum From {
+    /// All that is in it.
+    Beginning,
+    /// Only what is written from now on.
+    End,
+}
+
+/// What the reading half must know.
+#[derive(Debug, Clone)]
+pub(crate) struct Reading {
+    /// Journal, spool, rejects and losses.
+    pub(crate) state_dir: PathBuf,
+    /// Paths and globs, as they were given.
+    pub(crate) patterns: Vec<String>,
+    /// Whether stdin is read (`-` among the paths).
+    pub(crate) stdin: bool,
+    /// Read to the end of the inputs, and end when all is settled.
+    pub(crate) once: bool,
+    /// Where files that are there at the first start are read from.
+    pub(crate) from: From,
+    /// The format of the lines.
+    pub(crate) format: Format,
+    /// The service of every line.
+    pub(crate) service: Option<String>,
+    /// The level of lines that carry none.
+    pub(crate) default_level: Level,
+    /// The zone of times that carry none.
+    pub(crate) timezone: TimeZone,
+    /// The zone's name, as the journal keeps it.
+    pub(crate) timezone_name: String,
+    /// How long the first event of a batch waits for others.
+    pub(crate) linger: Duration,
+    /// A batch with so many events is sealed.
+    pub(crate) batch_events: u64,
+    /// A batch with so many bytes (before compression) is sealed.
+    pub(crate) batch_bytes: u64,
+    /// A line that is longer is not sent, but noted in the rejects file.
+    pub(crate) max_line_bytes: usize,
+    /// With so many unsettled batches, reading stops.
+    pub(crate) window_batches: usize,
+    /// With so many bytes of unsettled (compressed) bodies, reading stops.
+    pub(crate) window_bytes: u64,
+    /// The most bytes that the spool of stdin may hold; then stdin isn't read.
+    pub(crate) spool_bytes: u64,
+    /// The most files that are followed; further ones are named in the log and left alone.
+    pub(crate) max_files: usize,
+    /// How often the patterns are looked up, whatever wakes the reader in between.
+    pub(crate) scan_interval: Duration,
+}
