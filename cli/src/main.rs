@@ -1,2 +1,65 @@
-//! placeholder
-fn main() {}
+//! The operator's tool of logweir.
+//!
+//! ```text
+//! flags, LOGWEIR_…, --config ──► args ──► one command ──► stdout: data (table, --json, --csv)
+//!                                             │            stderr: everything else
+//!                                             └─► exit 0 done · 1 a negative answer · 2 usage · 3 unreachable
+//! ```
+//!
+//! Invariants: with `--json` a command prints one JSON document on stdout and nothing else; every call outward
+//! has a deadline; an error says what to do next; no password is ever printed.
+
+mod args;
+mod dlq;
+mod failure;
+mod output;
+mod postgres;
+mod query;
+mod token;
+mod up;
+mod verify;
+
+use args::{Cli, Command};
+use failure::Failure;
+use logweir_telemetry::exit::Exit;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli: Cli = logweir_telemetry::config::parse();
+    match start(&cli) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            let exit = failure::exit_of(&error);
+            if exit != Exit::Done {
+                output::note(&format!("logweir: {error:#}"));
+            }
+            exit.into()
+        }
+    }
+}
+
+fn start(cli: &Cli) -> anyhow::Result<Exit> {
+    logweir_telemetry::logs::init(&cli.shared.logs()).map_err(Failure::Usage)?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(run(cli))
+}
+
+async fn run(cli: &Cli) -> anyhow::Result<Exit> {
+    let shared = &cli.shared;
+    tracing::debug!(
+        redis = %shared.redis,
+        postgres = ?shared.postgres,
+        collector = %shared.collector,
+        collector_admin = %shared.collector_admin,
+        worker_admin = ?shared.worker_admin,
+        agent_admin = ?shared.agent_admin,
+        "looking for things there"
+    );
+    match &cli.command {
+        Command::Up(args) => Box::pin(up::run(args, shared)).await,
+        Command::Query(args) => query::run(args, shared).await,
+        Command::Verify(args) => verify::run(args, shared).await,
+        Command::Dlq(args) => dlq::run(args, shared).await,
+        Command::Token(args) => token::run(args, shared),
+    }
+}

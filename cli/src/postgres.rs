@@ -1,0 +1,114 @@
+//! One connection to Postgres, with a deadline on everything.
+
+use crate::args::Shared;
+use crate::failure::Failure;
+use logweir_telemetry::redact::SecretUrl;
+use std::error::Error as _;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Config, NoTls, Row};
+
+/// How long connecting may take.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long one statement may take. Postgres is told to give up a little earlier, so that it stops as well.
+const STATEMENT: Duration = Duration::from_secs(60);
+const STATEMENT_IN_POSTGRES_MS: u32 = 58_000;
+
+const REACH: &str =
+    "is Postgres running there, and does it let this user in? set --postgres or LOGWEIR_POSTGRES";
+
+/// A statement's parameter and its type.
+pub(crate) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
+
+/// A connection that is open until it is dropped.
+pub(crate) struct Database {
+    client: Client,
+    url: SecretUrl,
+    /// Drives the connection; dropping it ends the task.
+    _tasks: JoinSet<()>,
+}
+
+impl Database {
+    /// Connects to `--postgres`.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub(crate) async fn connect(shared: &Shared) -> Result<Self, Failure> {
+        let url = shared.postgres.clone().ok_or_else(|| {
+            Failure::Usage(
+                "which Postgres? give --postgres postgres://user@host/database, or set LOGWEIR_POSTGRES"
+                    .to_owned(),
+            )
+        })?;
+        let mut config: Config = url.expose().parse().map_err(|e: tokio_postgres::Error| {
+            Failure::Usage(format!("--postgres {url} is no Postgres URL: {}", cause_of(&e)))
+        })?;
+        config.application_name("logweir").connect_timeout(CONNECT);
+        let unreachable =
+            |cause: String| Failure::Unreachable { what: "Postgres", url: url.clone(), cause, remedy: REACH };
+        let mut tasks = JoinSet::new();
+        let connecting = async {
+            let (client, connection) = config.connect(NoTls).await?;
+            tasks.spawn(async move {
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "the connection to Postgres broke");
+                }
+            });
+            client.batch_execute(&format!("SET statement_timeout = {STATEMENT_IN_POSTGRES_MS}")).await?;
+            Ok(client)
+        };
+        let client = match timeout(CONNECT, connecting).await {
+            Ok(Ok(client)) => client,
+            Ok(Err(e)) => return Err(unreachable(cause_of(&e))),
+            Err(_) => return Err(unreachable(format!("no answer within {CONNECT:?}"))),
+        };
+        Ok(Self { client, url, _tasks: tasks })
+    }
+
+    /// The rows of one statement.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub(crate) async fn rows(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
+        match timeout(STATEMENT, self.client.query_typed(sql, params)).await {
+            Ok(Ok(rows)) => Ok(rows),
+            Ok(Err(e)) => Err(self.failure(&e)),
+            Err(_) => Err(self.unreachable(format!("no answer within {STATEMENT:?}"), REACH)),
+        }
+    }
+
+    fn failure(&self, error: &tokio_postgres::Error) -> Failure {
+        let cause = cause_of(error);
+        let Some(code) = error.code() else { return self.unreachable(cause, REACH) };
+        if *code == SqlState::UNDEFINED_TABLE || *code == SqlState::UNDEFINED_COLUMN {
+            let remedy =
+                "its tables are made by the worker: start logweir-worker, or run logweir-worker migrate";
+            self.unreachable(cause, remedy)
+        } else if *code == SqlState::INSUFFICIENT_PRIVILEGE {
+            Failure::Usage(format!("Postgres at {}: {cause}; use a user that may read the counts", self.url))
+        } else {
+            self.unreachable(cause, "ask for less at a time, or see Postgres' log")
+        }
+    }
+
+    fn unreachable(&self, cause: String, remedy: &'static str) -> Failure {
+        Failure::Unreachable { what: "the counts in Postgres", url: self.url.clone(), cause, remedy }
+    }
+}
+
+/// The client's own text is little more than "db error": what happened stands in its sources.
+fn cause_of(error: &tokio_postgres::Error) -> String {
+    let mut text = match error.as_db_error() {
+        Some(db) => return format!("{} ({})", db.message(), db.code().code()),
+        None => error.to_string(),
+    };
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
+}

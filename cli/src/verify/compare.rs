@@ -1,0 +1,153 @@
+//! Both sides, cell by cell.
+
+use super::count::{Cell, Counts};
+use crate::output;
+use jiff::Timestamp;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// The answer, as `--json` prints it.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Verdict {
+    /// Whether there is no difference.
+    pub(super) equal: bool,
+    /// Valid events in the files.
+    pub(super) events: u64,
+    /// Lines that break the schema or are too long.
+    pub(super) rejected: u64,
+    /// By minute, service, level.
+    pub(super) differences: Vec<Difference>,
+}
+
+/// A cell whose counts are not the same.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Difference {
+    bucket: String,
+    service: String,
+    level: String,
+    file: u64,
+    database: u64,
+}
+
+impl Verdict {
+    pub(super) fn new(counts: Counts, database: Vec<(Cell, u64)>) -> Self {
+        let (events, rejected) = (counts.events, counts.rejected);
+        let mut both: BTreeMap<Cell, (u64, u64)> =
+            counts.cells.into_iter().map(|(cell, file)| (cell, (file, 0))).collect();
+        for (cell, count) in database {
+            both.entry(cell).or_default().1 += count;
+        }
+        let differences: Vec<Difference> = both
+            .into_iter()
+            .filter(|(_, (file, database))| file != database)
+            .map(|((minute_ms, service, level), (file, database))| Difference {
+                bucket: bucket(minute_ms),
+                service,
+                level,
+                file,
+                database,
+            })
+            .collect();
+        Self { equal: differences.is_empty(), events, rejected, differences }
+    }
+
+    /// For people.
+    pub(super) fn text(&self) -> String {
+        let events = format!("{} events in the files, {} lines rejected", self.events, self.rejected);
+        if self.equal {
+            return format!("equal: {events}, and Postgres holds each event once\n");
+        }
+        let columns =
+            [("bucket", false), ("service", false), ("level", false), ("file", true), ("database", true)];
+        let rows = self.differences.iter().map(|d| {
+            vec![
+                d.bucket.clone(),
+                d.service.clone(),
+                d.level.clone(),
+                d.file.to_string(),
+                d.database.to_string(),
+            ]
+        });
+        let count = self.differences.len();
+        format!("{}different in {count} places: {events}\n", output::table(&columns, rows))
+    }
+}
+
+/// Any year that an event can bear can be printed.
+fn bucket(minute_ms: i64) -> String {
+    Timestamp::from_millisecond(minute_ms).map_or_else(|_| format!("{minute_ms} ms"), |time| time.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lines::Line;
+    use super::*;
+    use logweir_proto::Level;
+    use logweir_proto::line::{Carry, Format, Settings};
+
+    const AT: i64 = 1_795_514_580_000;
+
+    fn counts(lines: &[&str]) -> Counts {
+        let settings = Settings {
+            format: Format::Auto,
+            service: None,
+            file_service: "api".to_owned(),
+            default_level: Level::Info,
+            timezone: jiff::tz::TimeZone::UTC,
+        };
+        let mut counts = Counts::new(200, 3);
+        let mut carry = Carry { timestamp_ms: AT };
+        for line in lines {
+            counts.add(Line::Whole(line.as_bytes()), &settings, &mut carry).unwrap();
+        }
+        counts
+    }
+
+    fn cell(minute: i64, level: &str) -> Cell {
+        (AT + minute * 60_000, "api".to_owned(), level.to_owned())
+    }
+
+    #[test]
+    fn equal_when_each_event_stands_once() {
+        let files = counts(&["2026-11-24T10:03:01Z one", "two", "", "2026-11-24T10:04:00Z ERROR three"]);
+        assert_eq!(files.span(), Some((AT, AT + 60_000)));
+        assert_eq!(files.services(), ["api"]);
+        let verdict = Verdict::new(files, vec![(cell(0, "info"), 2), (cell(1, "error"), 1)]);
+        assert_eq!(
+            serde_json::to_string(&verdict).unwrap(),
+            r#"{"equal":true,"events":3,"rejected":0,"differences":[]}"#
+        );
+    }
+
+    #[test]
+    fn whatever_is_missing_double_or_foreign_is_a_difference() {
+        let long = "x".repeat(201);
+        let files = counts(&["one", r#"{"level":"banana"}"#, &long, "2026-11-24T10:04:00Z ERROR three"]);
+        let verdict = Verdict::new(files, vec![(cell(1, "error"), 2), (cell(1, "warn"), 5)]);
+        assert_eq!(
+            serde_json::to_string(&verdict).unwrap(),
+            concat!(
+                r#"{"equal":false,"events":2,"rejected":2,"differences":["#,
+                r#"{"bucket":"2026-11-24T10:03:00Z","service":"api","level":"info","file":1,"database":0},"#,
+                r#"{"bucket":"2026-11-24T10:04:00Z","service":"api","level":"error","file":1,"database":2},"#,
+                r#"{"bucket":"2026-11-24T10:04:00Z","service":"api","level":"warn","file":0,"database":5}]}"#,
+            )
+        );
+        assert!(verdict.text().ends_with("different in 3 places: 2 events in the files, 2 lines rejected\n"));
+    }
+
+    #[test]
+    fn the_number_of_cells_is_bounded() {
+        let mut counts = counts(&["a", "INFO b", "ERROR c", "WARN d"]);
+        assert_eq!(counts.cells.len(), 3);
+        let settings = Settings {
+            format: Format::Json,
+            service: Some("other".to_owned()),
+            file_service: String::new(),
+            default_level: Level::Info,
+            timezone: jiff::tz::TimeZone::UTC,
+        };
+        let error = counts.add(Line::Whole(b"{}"), &settings, &mut Carry { timestamp_ms: AT }).unwrap_err();
+        assert!(error.contains("fewer files"), "{error}");
+    }
+}

@@ -1,0 +1,165 @@
+//! `logweir verify`: is what stands in these files what stands in Postgres?
+//!
+//! ```text
+//! files ── lines ── the agent's parser ── count ──► cells ─┐
+//!                                                          ├─ compare ──► differences
+//! Postgres: the same services, first to last minute ───────┘
+//! ```
+
+mod compare;
+mod count;
+mod lines;
+
+use crate::args::Shared;
+use crate::failure::Failure;
+use crate::output;
+use crate::postgres::Database;
+use anyhow::Context as _;
+use clap::ValueEnum;
+use compare::Verdict;
+use count::Counts;
+use jiff::tz::TimeZone;
+use logweir_proto::line::{self, Carry};
+use logweir_proto::{Level, Limits};
+use logweir_telemetry::exit::Exit;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+use tokio_postgres::types::Type;
+
+/// The most cells (minute, service, level) that are compared; both sides are held in memory.
+const MAX_CELLS: usize = 1_000_000;
+
+/// Count files here, and compare minute by minute with Postgres
+///
+/// The files are read with the agent's own parser, so give it the flags that the agent was given. The counts are
+/// compared with everything that Postgres holds for the same services between the first and the last minute of
+/// the files: other files of the same services, rotated ones too, must be given along. Exit code 1 means that
+/// there are differences.
+///
+/// Rejected lines (not counted, since they break the schema) don't make a difference. Lines before the first
+/// time in a file bear the time at which the agent read them, which nobody knows any more: here they bear the
+/// file's time of modification, and so can show as a difference.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  logweir verify /var/log/api.log.1 /var/log/api.log
+  logweir verify --service shop --timezone Europe/Berlin shop-*.log
+  logweir verify --json api.ndjson | jq .differences")]
+pub(crate) struct Args {
+    /// The files; all that were counted for their services
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// The service of every line, as the agent was told
+    #[arg(long, value_name = "NAME")]
+    service: Option<String>,
+    /// The format of the lines
+    #[arg(long, value_enum, default_value = "auto", value_name = "FORMAT")]
+    format: Format,
+    /// The zone of times that carry none, such as Europe/Berlin [default: this machine's, as the agent's]
+    #[arg(long, value_name = "TZ", value_parser = timezone)]
+    timezone: Option<TimeZone>,
+    /// The level of lines that carry none
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = level)]
+    default_level: Level,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    /// A line that is a JSON object is JSON, any other is text
+    Auto,
+    /// Each line is JSON
+    Json,
+    /// Each line is text that begins with a time
+    Text,
+}
+
+fn timezone(name: &str) -> Result<TimeZone, String> {
+    TimeZone::get(name).map_err(|_| "expected a time zone such as UTC or Europe/Berlin".to_owned())
+}
+
+fn level(text: &str) -> Result<Level, String> {
+    Level::parse(text).ok_or_else(|| "expected trace, debug, info, warn, error or fatal".to_owned())
+}
+
+impl Args {
+    fn settings(&self, file: &Path) -> line::Settings {
+        line::Settings {
+            format: match self.format {
+                Format::Auto => line::Format::Auto,
+                Format::Json => line::Format::Json,
+                Format::Text => line::Format::Text,
+            },
+            service: self.service.clone(),
+            file_service: line::service_of_path(file),
+            default_level: self.default_level,
+            timezone: self.timezone.clone().unwrap_or_else(TimeZone::system),
+        }
+    }
+}
+
+/// Does it.
+pub(crate) async fn run(args: &Args, shared: &Shared) -> anyhow::Result<Exit> {
+    let mut counts = Counts::new(Limits::default().event_bytes, MAX_CELLS);
+    for file in &args.files {
+        count_file(args, file, &mut counts)?;
+    }
+    let database = match counts.span() {
+        Some(span) => cells_of_postgres(shared, &counts.services(), span).await?,
+        None => Vec::new(),
+    };
+    let verdict = Verdict::new(counts, database);
+    if shared.json {
+        output::json(&verdict)?;
+    } else {
+        output::data(verdict.text().as_bytes())?;
+    }
+    Ok(if verdict.equal { Exit::Done } else { Exit::Negative })
+}
+
+fn count_file(args: &Args, path: &Path, counts: &mut Counts) -> anyhow::Result<()> {
+    let unreadable = |e: std::io::Error| Failure::Usage(format!("can't read {}: {e}", path.display()));
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let modified = file.metadata().and_then(|m| m.modified()).map_err(unreadable)?;
+    let modified_ms = modified.duration_since(UNIX_EPOCH).map_or(0, |age| age.as_millis());
+    let mut carry = Carry { timestamp_ms: i64::try_from(modified_ms)? };
+    let settings = args.settings(path);
+    let mut lines = lines::Lines::new(file, Limits::default().event_bytes);
+    while let Some(line) = lines.next().map_err(unreadable)? {
+        counts.add(line, &settings, &mut carry).map_err(Failure::Usage)?;
+    }
+    Ok(())
+}
+
+async fn cells_of_postgres(
+    shared: &Shared,
+    services: &[String],
+    (first_ms, last_ms): (i64, i64),
+) -> anyhow::Result<Vec<(count::Cell, u64)>> {
+    let database = Database::connect(shared).await?;
+    let limit = i64::try_from(MAX_CELLS + 1)?;
+    let rows = database
+        .rows(
+            "SELECT extract(epoch FROM bucket)::bigint * 1000, service, level, count
+               FROM log_counts
+              WHERE service = ANY($1)
+                AND bucket >= to_timestamp($2 / 1000.0) AND bucket <= to_timestamp($3 / 1000.0)
+              LIMIT $4",
+            &[
+                (&services, Type::TEXT_ARRAY),
+                (&first_ms, Type::INT8),
+                (&last_ms, Type::INT8),
+                (&limit, Type::INT8),
+            ],
+        )
+        .await?;
+    if rows.len() > MAX_CELLS {
+        return Err(Failure::Usage(count::too_many(MAX_CELLS)).into());
+    }
+    rows.iter()
+        .map(|row| {
+            let cell = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            let count: i64 = row.try_get(3)?;
+            Ok((cell, u64::try_from(count).context("Postgres holds a negative count")?))
+        })
+        .collect()
+}
