@@ -1,6 +1,12 @@
 //! How bodies are compressed, and decoding that stops at a limit.
 
+use crate::limits::ZSTD_WINDOW_LOG;
+use flate2::bufread::MultiGzDecoder;
+use std::io::{self, Read};
 use thiserror::Error;
+
+/// By how much the output grows at least.
+const STEP: usize = 64 << 10;
 
 /// How a body is encoded, on the wire and in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,18 +59,102 @@ pub enum DecodeError {
 }
 
 /// Decodes a whole body. Several zstd frames or gzip members in a row are one body; anything after them, or a
-/// cut end, is garbled. No more than `limit` bytes and a small constant are ever allocated.
+/// cut end, is garbled, and so is an empty body of these two. Skippable zstd frames are passed over.
+///
+/// No more than `limit` bytes and a constant are ever allocated, whatever the body claims about itself. The
+/// constant is what the decoders need: for zstd a window of 8 MiB at most, for gzip 32 KiB, each and some tables.
 ///
 /// # Errors
 /// See [`DecodeError`].
 pub fn decode(encoding: Encoding, body: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
-    let _ = (encoding, body, limit);
-    todo!()
+    match encoding {
+        Encoding::Identity if body.len() > limit => Err(DecodeError::TooLarge { limit }),
+        Encoding::Identity => Ok(body.to_vec()),
+        Encoding::Zstd => decode_zstd(body, limit),
+        Encoding::Gzip => drain(MultiGzDecoder::new(body), body.len(), limit)
+            .map_err(|stop| stop.into_error(encoding, limit)),
+    }
 }
 
-/// Compresses a body with zstd at `level` (3 is what the agent uses). The frame bears its content size and a checksum.
-#[must_use]
-pub fn encode_zstd(body: &[u8], level: i32) -> Vec<u8> {
-    let _ = (body, level);
-    todo!()
+fn decode_zstd(body: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
+    // A frame without a window of its own (level 3 writes such for bodies up to 2 MiB, level 19 up to 8 MiB) needs
+    // one as large as its content; where that is too large anyway, this says so before the window does.
+    if let Ok(Some(size)) = zstd::zstd_safe::get_frame_content_size(body)
+        && usize::try_from(size).is_ok_and(|size| size > limit)
+    {
+        return Err(DecodeError::TooLarge { limit });
+    }
+    let open = || {
+        let mut decoder = zstd::Decoder::with_buffer(body)?;
+        decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+        Ok(decoder)
+    };
+    let decoded = open().map_err(Stop::Garbled).and_then(|decoder| drain(decoder, body.len(), limit));
+    decoded.map_err(|stop| stop.into_error(Encoding::Zstd, limit))
 }
+
+/// Why decoding stops before the end.
+enum Stop {
+    TooLarge,
+    Garbled(io::Error),
+}
+
+impl Stop {
+    fn into_error(self, encoding: Encoding, limit: usize) -> DecodeError {
+        match self {
+            Stop::TooLarge => DecodeError::TooLarge { limit },
+            Stop::Garbled(error) => {
+                let mut detail = error.to_string();
+                // So zstd calls a window over the limit.
+                if detail.contains("too much memory") {
+                    detail = format!("its window is larger than {} MiB", (1_u64 << ZSTD_WINDOW_LOG) >> 20);
+                }
+                DecodeError::Garbled { encoding, detail }
+            }
+        }
+    }
+}
+
+/// Reads to the end, but not past `limit` bytes. The buffer grows with what has come, never by what is announced.
+fn drain(mut reader: impl Read, encoded_bytes: usize, limit: usize) -> Result<Vec<u8>, Stop> {
+    // One byte more than the limit tells a body of just the limit from one that goes on.
+    let most = limit.saturating_add(1);
+    let mut out = Vec::new();
+    let mut len = 0;
+    loop {
+        if len == out.len() {
+            // Logs shrink to a tenth or so; twice as much each time after that.
+            let first = encoded_bytes.saturating_mul(8).max(STEP);
+            let room = len.max(if len == 0 { first } else { STEP }).min(most - len);
+            out.reserve_exact(room);
+            out.resize(len + room, 0);
+        }
+        match reader.read(&mut out[len..]) {
+            Ok(0) => break,
+            Ok(read) => len += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Stop::Garbled(error)),
+        }
+        if len == most {
+            return Err(Stop::TooLarge);
+        }
+    }
+    out.truncate(len);
+    Ok(out)
+}
+
+/// Compresses a body with zstd at `level` (3 is what the agent uses). The frame bears its content size and a
+/// checksum. Levels over 19 count as 19: their windows would be larger than [`decode`] takes.
+#[must_use]
+#[expect(clippy::expect_used, reason = "see the message; a Vec would abort there too")]
+pub fn encode_zstd(body: &[u8], level: i32) -> Vec<u8> {
+    let encode = || {
+        let mut compressor = zstd::bulk::Compressor::new(level.min(19))?;
+        compressor.include_checksum(true)?;
+        compressor.compress(body)
+    };
+    encode().expect("zstd fails only where there is no memory: the buffer has the worst case's size")
+}
+
+#[cfg(test)]
+mod tests;

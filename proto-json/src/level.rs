@@ -24,6 +24,43 @@ impl Level {
     pub const ALL: [Level; 6] =
         [Level::Trace, Level::Debug, Level::Info, Level::Warn, Level::Error, Level::Fatal];
 
+    /// The other names that are folded, in lower case.
+    pub const SYNONYMS: [(&str, Level); 18] = [
+        ("trc", Level::Trace),
+        ("dbg", Level::Debug),
+        ("verbose", Level::Debug),
+        ("inf", Level::Info),
+        ("information", Level::Info),
+        ("informational", Level::Info),
+        ("notice", Level::Info),
+        ("wrn", Level::Warn),
+        ("warning", Level::Warn),
+        ("err", Level::Error),
+        ("severe", Level::Error),
+        ("alert", Level::Fatal),
+        ("crit", Level::Fatal),
+        ("critical", Level::Fatal),
+        ("emerg", Level::Fatal),
+        ("emergency", Level::Fatal),
+        ("ftl", Level::Fatal),
+        ("panic", Level::Fatal),
+    ];
+
+    /// The level of a name or synonym, in any case; spaces around it are not taken off.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::parse_bytes(name.as_bytes())
+    }
+
+    /// As [`Level::parse`], for bytes that need not be text.
+    pub(crate) fn parse_bytes(name: &[u8]) -> Option<Self> {
+        let own = Self::ALL.into_iter().find(|level| name.eq_ignore_ascii_case(level.as_str().as_bytes()));
+        own.or_else(|| {
+            let synonym = Self::SYNONYMS.iter().find(|(s, _)| name.eq_ignore_ascii_case(s.as_bytes()));
+            synonym.map(|(_, level)| *level)
+        })
+    }
+
     /// The name as it stands in Postgres.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -41,5 +78,41 @@ impl Level {
 impl fmt::Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_synonyms_in_any_case() {
+        let names = Level::ALL.map(|level| (level.as_str(), level));
+        for (name, level) in names.iter().chain(&Level::SYNONYMS) {
+            assert_eq!(*name, name.to_lowercase());
+            let mut chars = name.chars();
+            let first = chars.next().unwrap().to_ascii_uppercase();
+            for form in [(*name).to_owned(), name.to_uppercase(), format!("{first}{}", chars.as_str())] {
+                assert_eq!(Level::parse(&form), Some(*level), "{form}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_name_stands_once() {
+        let mut names: Vec<_> = Level::ALL.iter().map(|level| level.as_str()).collect();
+        names.extend(Level::SYNONYMS.iter().map(|(name, _)| name));
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn anything_else_is_no_level() {
+        for name in ["", " info", "info ", "informations", "e", "error:", "30", "ınfo", "warnıng", "fatale"]
+        {
+            assert_eq!(Level::parse(name), None, "{name:?}");
+        }
     }
 }

@@ -20,6 +20,7 @@ pub mod limits;
 pub mod line;
 pub mod ndjson;
 pub mod reject;
+mod scan;
 
 pub use batch::{BatchId, ProducerId, Seq};
 pub use event::{Event, Rules};

@@ -116,7 +116,7 @@ fn level_of(token: &Token<'_>, bare_any_case: bool) -> Option<Level> {
     let text = std::str::from_utf8(token.text).ok()?;
     let assigned = ["level=", "lvl=", "severity="].iter().find_map(|key| text.strip_prefix(key));
     if let Some(value) = assigned {
-        return named(value.trim_matches('"'));
+        return Level::parse(value.trim_matches('"'));
     }
     // Something like INFO] closes a bracket that the time opened.
     let word = text.trim_end_matches(']');
@@ -124,24 +124,5 @@ fn level_of(token: &Token<'_>, bare_any_case: bool) -> Option<Level> {
     if token.form == Form::Bare && !bare_any_case && !capitals {
         return None;
     }
-    named(word)
-}
-
-fn named(name: &str) -> Option<Level> {
-    const SYNONYMS: [(&str, Level); 12] = [
-        ("warning", Level::Warn),
-        ("err", Level::Error),
-        ("critical", Level::Fatal),
-        ("crit", Level::Fatal),
-        ("emerg", Level::Fatal),
-        ("alert", Level::Fatal),
-        ("panic", Level::Fatal),
-        ("notice", Level::Info),
-        ("information", Level::Info),
-        ("severe", Level::Error),
-        ("emergency", Level::Fatal),
-        ("verbose", Level::Debug),
-    ];
-    let own = Level::ALL.into_iter().find(|level| name.eq_ignore_ascii_case(level.as_str()));
-    own.or_else(|| SYNONYMS.iter().find(|(s, _)| name.eq_ignore_ascii_case(s)).map(|(_, level)| *level))
+    Level::parse(word)
 }
