@@ -1,0 +1,117 @@
+//! Connections to Postgres that can't hang.
+//!
+//! A frozen server (SIGSTOP, a dead host) neither closes the connection nor lets its own timeouts fire, so everything
+//! is wrapped in a deadline of ours; after one, the connection is dropped and the outcome is taken as unknown.
+//! On the server's side, statement, lock and idle timeouts free the locks of a worker that is gone.
+
+use crate::failure::{Failure, Trouble, What};
+use logweir_telemetry::redact::SecretUrl;
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_postgres::{Client, Config, NoTls};
+
+/// How long connecting may take, with the first words on it.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Where Postgres is, and how long a transaction may take.
+#[derive(Clone)]
+pub(crate) struct Database {
+    config: Config,
+    deadline: Duration,
+}
+
+/// An open connection; closed when dropped.
+pub(crate) struct Connection {
+    client: Client,
+    _driver: JoinSet<()>,
+}
+
+impl Database {
+    /// Reads the URL; connects to nothing.
+    ///
+    /// # Errors
+    /// A sentence without the URL, which may bear a password.
+    pub(crate) fn new(url: &SecretUrl, deadline: Duration) -> Result<Self, String> {
+        let mut config: Config = url.expose().parse().map_err(|error| {
+            format!(
+                "--postgres must be postgres://[user:password@]host[:port]/database: {}",
+                crate::failure::explain(&error)
+            )
+        })?;
+        config
+            .connect_timeout(CONNECT)
+            .keepalives(true)
+            .keepalives_idle(Duration::from_secs(10))
+            .keepalives_interval(Duration::from_secs(5))
+            .keepalives_retries(3)
+            .tcp_user_timeout(deadline);
+        if config.get_application_name().is_none() {
+            config.application_name("logweir-worker");
+        }
+        Ok(Self { config, deadline })
+    }
+
+    /// How long a transaction may take.
+    pub(crate) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// A new connection, with its timeouts set.
+    pub(crate) async fn connect(&self) -> Result<Connection, Failure> {
+        let connecting = Box::pin(async {
+            let (client, connection) = self.config.connect(NoTls).await?;
+            let mut driver = JoinSet::new();
+            driver.spawn(async move {
+                if let Err(error) = connection.await {
+                    // Whoever uses the client hears of it too.
+                    tracing::debug!(error = %crate::failure::explain(&error), "a connection to Postgres ended");
+                }
+            });
+            client.batch_execute(&self.settings()).await?;
+            Ok(Connection { client, _driver: driver })
+        });
+        within(CONNECT, "to connect", connecting).await
+    }
+
+    fn settings(&self) -> String {
+        let deadline = self.deadline.as_millis().max(2);
+        // Whoever turned synchronous_commit off for this user meant other programs: what is acknowledged must stay.
+        format!(
+            "SET TIME ZONE 'UTC';
+             SET statement_timeout = {deadline};
+             SET idle_in_transaction_session_timeout = {deadline};
+             SET lock_timeout = {};
+             SET default_transaction_isolation = 'read committed';
+             SELECT set_config('synchronous_commit', 'on', false)
+             WHERE current_setting('synchronous_commit') = 'off'",
+            deadline / 2
+        )
+    }
+}
+
+impl Deref for Connection {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl DerefMut for Connection {
+    fn deref_mut(&mut self) -> &mut Client {
+        &mut self.client
+    }
+}
+
+/// Runs something that asks Postgres, for at most `deadline`. Drop the connection after a timeout.
+pub(crate) async fn within<T>(
+    deadline: Duration,
+    what: &str,
+    asking: impl Future<Output = Result<T, Failure>> + Send,
+) -> Result<T, Failure> {
+    timeout(deadline, asking).await.unwrap_or_else(|_| {
+        Err(Trouble::new(What::Timeout, format!("Postgres took longer than {deadline:?} {what}")).into())
+    })
+}
