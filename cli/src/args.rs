@@ -1,5 +1,8 @@
 //! The commands, and the flags that all of them have.
 
+use crate::failure::Failure;
+use crate::up::data::running;
+use crate::up::ports::Ports;
 use crate::{dlq, query, token, up, verify};
 use clap::{Args, Parser, Subcommand};
 use logweir_telemetry::logs::{LogArgs, LogFormat};
@@ -8,6 +11,7 @@ use std::path::PathBuf;
 
 const PLACES: &str = "Where things are";
 const COMMON: &str = "All commands";
+const USUAL_REDIS: &str = "redis://127.0.0.1:6379";
 
 /// Run, ask and mend logweir
 ///
@@ -51,13 +55,17 @@ pub(crate) enum Command {
 /// What every command may be told.
 #[derive(Debug, Args)]
 pub(crate) struct Shared {
-    /// The Redis that holds the queue
-    #[arg(long, global = true, value_name = "URL", default_value = "redis://127.0.0.1:6379")]
-    #[arg(help_heading = PLACES)]
-    pub(crate) redis: SecretUrl,
-    /// The Postgres that holds the counts, such as postgres://logweir@127.0.0.1/logweir
+    /// The Redis that holds the queue [default: that of a running `logweir up`, else redis://127.0.0.1:6379]
     #[arg(long, global = true, value_name = "URL", help_heading = PLACES)]
-    pub(crate) postgres: Option<SecretUrl>,
+    redis: Option<SecretUrl>,
+    /// The Postgres that holds the counts, such as postgres://logweir@127.0.0.1/logweir [default: that of a
+    /// running `logweir up`]
+    #[arg(long, global = true, value_name = "URL", help_heading = PLACES)]
+    postgres: Option<SecretUrl>,
+    /// Where `logweir up` keeps everything [default: $XDG_STATE_HOME/logweir or ~/.local/state/logweir; for root
+    /// /var/lib/logweir/up]
+    #[arg(long, global = true, value_name = "DIR", help_heading = PLACES)]
+    pub(crate) data: Option<PathBuf>,
     /// The collector's public address
     #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:4801")]
     #[arg(help_heading = PLACES)]
@@ -91,6 +99,28 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Where the queue is: as it was said, else where a running `up` has it, else the usual place.
+    pub(crate) fn redis(&self) -> Result<SecretUrl, Failure> {
+        let found = self.redis.clone().or_else(|| self.of_running_up("redis", |ports| ports.redis));
+        found.map_or_else(|| USUAL_REDIS.parse().map_err(Failure::Usage), Ok)
+    }
+
+    /// Where the counts are, likewise; there is no usual place.
+    pub(crate) fn postgres(&self) -> Result<SecretUrl, Failure> {
+        let found = self.postgres.clone().or_else(|| self.of_running_up("postgres", |ports| ports.postgres));
+        found.ok_or_else(|| {
+            let text = "which Postgres? give --postgres postgres://user@host/database, or set LOGWEIR_POSTGRES \
+                        (no logweir up runs here)";
+            Failure::Usage(text.to_owned())
+        })
+    }
+
+    fn of_running_up(&self, what: &str, url: impl Fn(Ports) -> String) -> Option<SecretUrl> {
+        let url: SecretUrl = url(running(self.data.as_deref())?).parse().ok()?;
+        tracing::debug!(what, %url, "not said where it is; using that of the running logweir up");
+        Some(url)
+    }
+
     pub(crate) fn logs(&self) -> LogArgs {
         LogArgs { log_format: self.log_format, log_level: self.log_level.clone() }
     }
@@ -136,7 +166,7 @@ mod tests {
         ])
         .unwrap();
         assert!(cli.shared.json);
-        assert_eq!(cli.shared.redis.to_string(), "redis://h:1");
+        assert_eq!(cli.shared.redis().unwrap().to_string(), "redis://h:1");
         assert_eq!(cli.shared.worker_admin.len(), 2);
         assert!(!format!("{cli:?}").contains("pw@"));
     }

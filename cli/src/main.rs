@@ -46,15 +46,6 @@ fn start(cli: &Cli) -> anyhow::Result<Exit> {
 
 async fn run(cli: &Cli) -> anyhow::Result<Exit> {
     let shared = &cli.shared;
-    tracing::debug!(
-        redis = %shared.redis,
-        postgres = ?shared.postgres,
-        collector = %shared.collector,
-        collector_admin = %shared.collector_admin,
-        worker_admin = ?shared.worker_admin,
-        agent_admin = ?shared.agent_admin,
-        "looking for things there"
-    );
     match &cli.command {
         Command::Up(args) => Box::pin(up::run(args, shared)).await,
         Command::Query(args) => query::run(args, shared).await,

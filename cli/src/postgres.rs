@@ -1,6 +1,5 @@
 //! One connection to Postgres, with a deadline on everything.
 
-use crate::args::Shared;
 use crate::failure::Failure;
 use logweir_telemetry::redact::SecretUrl;
 use std::error::Error as _;
@@ -32,17 +31,11 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// Connects to `--postgres`.
+    /// Connects.
     ///
     /// # Errors
     /// [`Failure`].
-    pub(crate) async fn connect(shared: &Shared) -> Result<Self, Failure> {
-        let url = shared.postgres.clone().ok_or_else(|| {
-            Failure::Usage(
-                "which Postgres? give --postgres postgres://user@host/database, or set LOGWEIR_POSTGRES"
-                    .to_owned(),
-            )
-        })?;
+    pub(crate) async fn connect(url: &SecretUrl) -> Result<Self, Failure> {
         let mut config: Config = url.expose().parse().map_err(|e: tokio_postgres::Error| {
             Failure::Usage(format!("--postgres {url} is no Postgres URL: {}", cause_of(&e)))
         })?;
@@ -65,7 +58,7 @@ impl Database {
             Ok(Err(e)) => return Err(unreachable(cause_of(&e))),
             Err(_) => return Err(unreachable(format!("no answer within {CONNECT:?}"))),
         };
-        Ok(Self { client, url, _tasks: tasks })
+        Ok(Self { client, url: url.clone(), _tasks: tasks })
     }
 
     /// The rows of one statement.

@@ -61,9 +61,7 @@ fn agent_id(text: &str) -> Result<String, String> {
 /// Does it.
 pub(crate) fn run(args: &Args, shared: &Shared) -> anyhow::Result<Exit> {
     let Command::New(new) = &args.command;
-    let mut random = [0u8; 32];
-    rand::rngs::SysRng.try_fill_bytes(&mut random).context("the operating system gave no random bytes")?;
-    let token = format!("lw_{}", hex(&random));
+    let token = format!("lw_{}", random_hex()?);
     let line = tokens_line(&new.agent_id, &token);
     // The hash first: a token that was printed must work.
     append(&new.tokens, &line)
@@ -74,6 +72,13 @@ pub(crate) fn run(args: &Args, shared: &Shared) -> anyhow::Result<Exit> {
         output::data(format!("{token}\n").as_bytes())?;
     }
     Ok(Exit::Done)
+}
+
+/// 32 random bytes as 64 digits, for secrets.
+pub(crate) fn random_hex() -> anyhow::Result<String> {
+    let mut random = [0u8; 32];
+    rand::rngs::SysRng.try_fill_bytes(&mut random).context("the operating system gave no random bytes")?;
+    Ok(hex(&random))
 }
 
 fn tokens_line(agent_id: &str, token: &str) -> String {

@@ -10,6 +10,7 @@ use clap::Subcommand;
 use letter::Listed;
 use logweir_queue::{Ack, EntryId, Queue, Replay, Settings, Shard};
 use logweir_telemetry::exit::Exit;
+use logweir_telemetry::redact::SecretUrl;
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -79,7 +80,7 @@ struct ReplayArgs {
 
 /// Does it.
 pub(crate) async fn run(args: &Args, shared: &Shared) -> anyhow::Result<Exit> {
-    let letters = Letters::open(shared)?;
+    let letters = Letters::open(shared.redis()?)?;
     match &args.command {
         Command::List(list) => letters.list(list, shared).await,
         Command::Show(show) => letters.show(show, shared).await,
@@ -87,9 +88,9 @@ pub(crate) async fn run(args: &Args, shared: &Shared) -> anyhow::Result<Exit> {
     }
 }
 
-struct Letters<'a> {
+struct Letters {
     queue: Queue,
-    shared: &'a Shared,
+    url: SecretUrl,
 }
 
 /// What a replay did, as `--json` prints it.
@@ -107,20 +108,16 @@ struct ReplayedLetter {
     entry_id: String,
 }
 
-impl<'a> Letters<'a> {
-    fn open(shared: &'a Shared) -> Result<Self, Failure> {
-        let settings = Settings {
-            url: shared.redis.expose().to_owned(),
-            ack: Ack::Memory,
-            deadline: DEADLINE,
-            shard: Shard(0),
-        };
-        let queue = Queue::new(settings).map_err(|e| failure::of_queue(&e, &shared.redis))?;
-        Ok(Self { queue, shared })
+impl Letters {
+    fn open(url: SecretUrl) -> Result<Self, Failure> {
+        let settings =
+            Settings { url: url.expose().to_owned(), ack: Ack::Memory, deadline: DEADLINE, shard: Shard(0) };
+        let queue = Queue::new(settings).map_err(|e| failure::of_queue(&e, &url))?;
+        Ok(Self { queue, url })
     }
 
     fn failure(&self) -> impl Fn(logweir_queue::QueueError) -> Failure + '_ {
-        |error| failure::of_queue(&error, &self.shared.redis)
+        |error| failure::of_queue(&error, &self.url)
     }
 
     async fn list(&self, args: &List, shared: &Shared) -> anyhow::Result<Exit> {

@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(json["fields"]["skip"], "1");
         assert_eq!(json["fields"].get("body"), None);
         let text = shown.text();
-        assert!(text.contains("event 43      {\"a\":\"\u{fffd}\"}\n… and 1 more events"), "{text}");
+        assert!(text.contains("event 43        {\"a\":\"\u{fffd}\"}\n… and 1 more events"), "{text}");
     }
 
     #[test]
