@@ -1,6 +1,89 @@
-//! placeholder
-#![allow(dead_code, reason = "until both halves are there")]
+//! Tails logs and sends each event under a number that never changes.
+//!
+//! ```text
+//! files, stdin ─► reader (a thread): parse, number, seal, journal ─► sender: post until acknowledged
+//! ```
+//!
+//! This file is the binary's edge: settings, logs and the exit code around [`agent`].
+
+mod agent;
+mod config;
 mod handoff;
 mod metrics;
+/// Stands in until the reading half is there.
+mod reader {
+    use crate::handoff::{Ended, ReadError, Sealed, Wake};
+    use crate::metrics::Metrics;
+    use crate::settings::Reading;
+    use tokio::sync::mpsc::{Receiver, Sender};
+    pub(crate) struct Reader(Receiver<Wake>);
+    impl Reader {
+        pub(crate) fn open(
+            _: Reading,
+            _: Metrics,
+            wakes: Receiver<Wake>,
+            _: Sender<Wake>,
+        ) -> Result<Reader, ReadError> {
+            Ok(Reader(wakes))
+        }
+        pub(crate) fn run(mut self, _: Sender<Sealed>) -> Result<Ended, ReadError> {
+            while !matches!(self.0.blocking_recv(), None | Some(Wake::Stop | Wake::End)) {}
+            Ok(Ended { unsettled: 0, rejected: 0, losses: 0 })
+        }
+    }
+}
+mod retry;
+mod send;
 mod settings;
-fn main() {}
+
+use agent::AgentError;
+use config::{Args, Settings};
+use logweir_telemetry::exit::Exit;
+use logweir_telemetry::{config as telemetry_config, logs};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// How long threads that hang in the operating system may keep the process.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    let args: Args = telemetry_config::parse();
+    if let Err(error) = logs::init(&args.common.logs) {
+        use std::io::Write as _;
+        // There is no log to write this to.
+        return match writeln!(std::io::stderr(), "error: {error}") {
+            Ok(()) | Err(_) => Exit::Usage.into(),
+        };
+    }
+    let settings = match args.settings(|name| std::env::var_os(name).map(PathBuf::from)) {
+        Ok(settings) => settings,
+        Err(error) => {
+            tracing::error!("{error}");
+            return Exit::Usage.into();
+        }
+    };
+    let result = if args.common.check { check(&settings) } else { run(settings) };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            tracing::error!("{error}");
+            Exit::Usage.into()
+        }
+    }
+}
+
+fn check(settings: &Settings) -> Result<Exit, AgentError> {
+    send::http::Http::new(&settings.target)?;
+    tracing::info!(state_dir = %settings.reading.state_dir.display(), "the configuration is valid");
+    Ok(Exit::Done)
+}
+
+fn run(settings: Settings) -> Result<Exit, AgentError> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(AgentError::Runtime)?;
+    let result = runtime.block_on(agent::run(settings));
+    // A read of stdin can't be interrupted; it must not keep the process.
+    runtime.shutdown_timeout(LAST_WAIT);
+    result
+}

@@ -5,12 +5,14 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// How many files get a series of their own; the others are counted together as `other`.
 const MAX_FILE_LABELS: usize = 100;
+/// The label of those.
+const OTHER: &str = "other";
 
 /// A status of HTTP, or `none` for an attempt that got no whole answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -49,7 +51,18 @@ pub(crate) struct Metrics {
     lost_bytes: Family<Reason, Counter>,
     pub(crate) journal_bytes: Gauge,
     pub(crate) spool_bytes: Gauge,
-    labelled: Arc<Mutex<HashSet<String>>>,
+    bytes_behind: Arc<Mutex<Behind>>,
+}
+
+/// How far each file is behind.
+#[derive(Debug, Default)]
+struct Behind {
+    /// The bytes, and whether the file has a series of its own.
+    files: HashMap<String, (u64, bool)>,
+    /// How many have one.
+    labelled: usize,
+    /// The sum of the others.
+    other: u64,
 }
 
 impl Metrics {
@@ -121,20 +134,68 @@ impl Metrics {
 
     /// How far a file is behind.
     pub(crate) fn behind(&self, file: &str, bytes: u64) {
-        let mut labelled = self.labelled.lock().unwrap_or_else(PoisonError::into_inner);
-        let own =
-            labelled.contains(file) || (labelled.len() < MAX_FILE_LABELS && labelled.insert(file.to_owned()));
-        let file = if own { file } else { "other" };
-        self.behind
-            .get_or_create(&OfFile { file: file.to_owned() })
-            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        let mut all = self.bytes_behind.lock().unwrap_or_else(PoisonError::into_inner);
+        let (before, own) = match all.files.get(file) {
+            Some(known) => *known,
+            None => {
+                let own = all.labelled < MAX_FILE_LABELS;
+                all.labelled += usize::from(own);
+                (0, own)
+            }
+        };
+        all.files.insert(file.to_owned(), (bytes, own));
+        if !own {
+            all.other = all.other.saturating_sub(before).saturating_add(bytes);
+        }
+        let (label, value) = if own { (file, bytes) } else { (OTHER, all.other) };
+        self.set_behind(label, value);
     }
 
     /// A file is no longer followed.
     pub(crate) fn forget(&self, file: &str) {
-        let mut labelled = self.labelled.lock().unwrap_or_else(PoisonError::into_inner);
-        if labelled.remove(file) {
-            self.behind.remove(&OfFile { file: file.to_owned() });
+        let mut all = self.bytes_behind.lock().unwrap_or_else(PoisonError::into_inner);
+        match all.files.remove(file) {
+            Some((_, true)) => {
+                all.labelled -= 1;
+                self.behind.remove(&OfFile { file: file.to_owned() });
+            }
+            Some((bytes, false)) => {
+                all.other = all.other.saturating_sub(bytes);
+                self.set_behind(OTHER, all.other);
+            }
+            None => {}
         }
+    }
+
+    /// How far all files together are behind.
+    pub(crate) fn behind_in_all(&self) -> u64 {
+        let all = self.bytes_behind.lock().unwrap_or_else(PoisonError::into_inner);
+        all.files.values().fold(0, |sum, (bytes, _)| sum.saturating_add(*bytes))
+    }
+
+    fn set_behind(&self, label: &str, bytes: u64) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.behind.get_or_create(&OfFile { file: label.to_owned() }).set(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_beyond_the_limit_are_counted_together() {
+        let (metrics, registry) = Metrics::new();
+        for n in 0..MAX_FILE_LABELS + 3 {
+            metrics.behind(&format!("f{n}"), 10);
+        }
+        metrics.behind("f102", 5);
+        metrics.forget("f101");
+        metrics.behind("f0", 1);
+        assert_eq!(metrics.behind_in_all(), 1 + 99 * 10 + 15);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        assert!(text.contains(r#"behind_bytes{file="other"} 15"#), "{text}");
+        assert!(text.contains(r#"behind_bytes{file="f0"} 1"#), "{text}");
     }
 }

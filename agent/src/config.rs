@@ -1,0 +1,349 @@
+//! What can be set, which settings make no sense together, and the values that they become.
+
+use crate::send::http::Target;
+use crate::send::rate::MAX_RATE;
+use crate::settings::{From, Reading};
+use clap::Parser;
+use jiff::tz::TimeZone;
+use logweir_proto::limits::MAX_SERVICE_CHARS;
+use logweir_proto::line::Format;
+use logweir_proto::{Level, Limits};
+use logweir_telemetry::config::{CommonArgs, duration, size};
+use reqwest::Url;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where the admin server listens when nothing else is said.
+const ADMIN: &str = "127.0.0.1:4804";
+/// The state of a service that root starts.
+const SYSTEM_STATE_DIR: &str = "/var/lib/logweir-agent";
+/// How often patterns are looked up.
+const SCAN_INTERVAL: Duration = Duration::from_secs(1);
+
+const EXAMPLES: &str = "\
+Examples:
+  Follow what is there and what will come (quote globs, so that the agent sees new files too):
+    logweir-agent --collector http://127.0.0.1:4801 '/var/log/myapp/*.log'
+  Only what is written from now on, under one service name:
+    logweir-agent --collector https://logs.example.org --token-file /etc/logweir/token --from end \\
+                  --service checkout /var/log/checkout.log
+  Backfill: read to the end, wait until all is acknowledged, exit:
+    logweir-agent --collector http://127.0.0.1:4801 --once old-logs/*.log
+  From a pipe:
+    myapp 2>&1 | logweir-agent --collector http://127.0.0.1:4801 --service myapp -
+
+A batch is sent until the collector has taken it, however long that takes. What was read is remembered in the
+state directory: stop, kill or move on, and the next run goes on where this one was. One state directory serves one
+agent. Events that break the schema are kept in STATE_DIR/rejects.ndjson; what was deleted or truncated before it
+could be read is named in STATE_DIR/losses.ndjson.
+
+Each setting may also stand in the environment (LOGWEIR_ and the flag in capitals) or in a TOML file (--config), whose
+keys are the flags; the paths are `paths` there.
+
+Exit codes: 0 done; 1 with --once: events were rejected or lost, or it was stopped early; 2 wrong usage,
+configuration or state directory.";
+
+/// The lines' format, as it is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum FormatArg {
+    /// A line that is a JSON object is JSON, any other is text
+    Auto,
+    /// Each line is a JSON object; one that isn't is rejected
+    Json,
+    /// Each line is text that begins with a time
+    Text,
+}
+
+/// The agent of logweir: follows log files and sends each event until it is counted, exactly once.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "logweir-agent", version, about, max_term_width = 110, after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The collector: http:// or https://, and the path before /v1/events if there is one
+    #[arg(long, value_name = "URL", value_parser = collector)]
+    pub(crate) collector: Url,
+    /// Files and globs to follow; - is stdin
+    #[arg(value_name = "PATH-OR-GLOB", required = true)]
+    pub(crate) paths: Vec<String>,
+    /// This agent's ID, where the collector asks for no token [default: the host's name]
+    #[arg(long)]
+    pub(crate) id: Option<String>,
+    /// The service of every event [default: a JSON line's own, else the file's name without its endings]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: Option<String>,
+    /// The format of the lines
+    #[arg(long, value_enum, default_value = "auto", value_name = "FORMAT")]
+    pub(crate) format: FormatArg,
+    /// Where files that are there at the first start are read from; later ones, and all with --once, from the beginning
+    #[arg(long, value_enum, default_value = "beginning", value_name = "WHERE")]
+    pub(crate) from: From,
+    /// Read to the end of the inputs, wait until all is acknowledged, and exit
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// The time zone of times that carry none, such as Europe/Berlin [default: the machine's]
+    #[arg(long, value_name = "TZ")]
+    pub(crate) timezone: Option<String>,
+    /// The level of lines that carry none
+    #[arg(long, default_value = "info", value_name = "LEVEL", value_parser = level)]
+    pub(crate) default_level: Level,
+    /// Journal, spool, rejects and losses [default: $STATE_DIRECTORY, for root /var/lib/logweir-agent, else
+    /// $XDG_STATE_HOME/logweir-agent or ~/.local/state/logweir-agent]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+
+    /// The agent's token, as `logweir token new` printed it; read again when it changes
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Certificates (PEM) that are trusted besides the system's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Send no more events per second than this
+    #[arg(long, value_name = "EVENTS_PER_S", value_parser = clap::value_parser!(u64).range(1..=MAX_RATE))]
+    pub(crate) max_rate: Option<u64>,
+    /// How many batches are posted at a time
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) concurrency: u16,
+    /// How long connecting may take
+    #[arg(long, value_parser = duration, default_value = "5s", value_name = "DURATION")]
+    pub(crate) connect_timeout: Duration,
+    /// How long an attempt may take in all
+    #[arg(long, value_parser = duration, default_value = "30s", value_name = "DURATION")]
+    pub(crate) request_timeout: Duration,
+
+    /// How long the first event of a batch waits for others
+    #[arg(long, value_parser = duration, default_value = "500ms", value_name = "DURATION")]
+    pub(crate) linger: Duration,
+    /// A batch with so many events is sent
+    #[arg(long, default_value_t = 5_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) batch_events: u64,
+    /// A batch with so many bytes (before compression) is sent
+    #[arg(long, value_parser = size, default_value = "4MiB", value_name = "SIZE")]
+    pub(crate) batch_bytes: u64,
+    /// A longer line is not sent, but named in the rejects file
+    #[arg(long, value_parser = size, default_value = "256KiB", value_name = "SIZE")]
+    pub(crate) max_line_bytes: u64,
+    /// With so many batches that are not acknowledged, reading stops
+    #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) window_batches: u16,
+    /// The same, in bytes after compression
+    #[arg(long, value_parser = size, default_value = "32MiB", value_name = "SIZE")]
+    pub(crate) window_bytes: u64,
+    /// How much of stdin is kept on disk until it is acknowledged; then the pipe has to wait
+    #[arg(long, value_parser = size, default_value = "64MiB", value_name = "SIZE")]
+    pub(crate) spool_bytes: u64,
+    /// How many files are followed; further ones are named in the log and left alone
+    #[arg(long, default_value_t = 1_024, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_files: u32,
+
+    /// The admin address: /metrics, /healthz, /readyz [default: 127.0.0.1:4804; with --once none]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) admin: Option<SocketAddr>,
+    /// How long sending may go on after SIGTERM; what is left then is sent by the next run
+    #[arg(long, value_parser = duration, default_value = "10s", value_name = "DURATION")]
+    pub(crate) shutdown_timeout: Duration,
+
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+/// Valid settings.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) reading: Reading,
+    pub(crate) target: Target,
+    pub(crate) max_rate: Option<u64>,
+    pub(crate) admin: Option<SocketAddr>,
+    pub(crate) shutdown_timeout: Duration,
+}
+
+impl Args {
+    /// The settings; `env` looks a variable up.
+    ///
+    /// # Errors
+    /// A sentence that names the flag and says what would be right.
+    pub(crate) fn settings(&self, env: impl Fn(&str) -> Option<PathBuf>) -> Result<Settings, String> {
+        self.check_sizes()?;
+        if let Some(service) = &self.service
+            && !is_name(service, MAX_SERVICE_CHARS)
+        {
+            return Err(format!("--service {service:?}: {NAME_RULE}"));
+        }
+        let once = self.once;
+        let admin = self.admin.or_else(|| if once { None } else { ADMIN.parse().ok() });
+        Ok(Settings {
+            reading: self.reading(env)?,
+            target: Target {
+                collector: self.collector.clone(),
+                id: self.agent_id()?,
+                token_file: self.token_file.clone(),
+                ca_file: self.ca_file.clone(),
+                connect_timeout: self.connect_timeout,
+                request_timeout: self.request_timeout,
+                concurrency: self.concurrency.into(),
+            },
+            max_rate: self.max_rate,
+            admin,
+            shutdown_timeout: self.shutdown_timeout,
+        })
+    }
+
+    fn check_sizes(&self) -> Result<(), String> {
+        for (flag, value) in
+            [("connect-timeout", self.connect_timeout), ("request-timeout", self.request_timeout)]
+        {
+            if value.is_zero() {
+                return Err(format!("--{flag} must be more than 0"));
+            }
+        }
+        for (flag, value) in [
+            ("batch-bytes", self.batch_bytes),
+            ("max-line-bytes", self.max_line_bytes),
+            ("window-bytes", self.window_bytes),
+            ("spool-bytes", self.spool_bytes),
+        ] {
+            if value == 0 {
+                return Err(format!("--{flag} must be at least 1"));
+            }
+        }
+        let limits = Limits::default();
+        let most = u64::try_from(limits.batch_events).unwrap_or(u64::MAX);
+        if self.batch_events > most {
+            return Err(format!("--batch-events must be at most {most}: collectors take no more"));
+        }
+        // The event that fills a batch goes into it.
+        let most = u64::try_from(limits.decoded_bytes).unwrap_or(u64::MAX);
+        if self.batch_bytes.saturating_add(self.max_line_bytes) > most {
+            return Err(format!(
+                "--batch-bytes and --max-line-bytes must be at most {most} together: collectors take no more"
+            ));
+        }
+        Ok(())
+    }
+
+    fn reading(&self, env: impl Fn(&str) -> Option<PathBuf>) -> Result<Reading, String> {
+        let (timezone, timezone_name) = self.zone()?;
+        let (stdin, patterns): (Vec<&String>, Vec<&String>) =
+            self.paths.iter().partition(|path| *path == "-");
+        let state_dir = match &self.state_dir {
+            Some(dir) => dir.clone(),
+            None => default_state_dir(env, rustix::process::geteuid().is_root())
+                .ok_or("there is no home directory to keep the state in: say --state-dir DIR")?,
+        };
+        Ok(Reading {
+            state_dir,
+            patterns: patterns.into_iter().cloned().collect(),
+            stdin: !stdin.is_empty(),
+            once: self.once,
+            from: if self.once { From::Beginning } else { self.from },
+            format: match self.format {
+                FormatArg::Auto => Format::Auto,
+                FormatArg::Json => Format::Json,
+                FormatArg::Text => Format::Text,
+            },
+            service: self.service.clone(),
+            default_level: self.default_level,
+            timezone,
+            timezone_name,
+            linger: self.linger,
+            batch_events: self.batch_events,
+            batch_bytes: self.batch_bytes,
+            max_line_bytes: usize::try_from(self.max_line_bytes).unwrap_or(usize::MAX),
+            window_batches: self.window_batches.into(),
+            window_bytes: self.window_bytes,
+            spool_bytes: self.spool_bytes,
+            max_files: usize::try_from(self.max_files).unwrap_or(usize::MAX),
+            scan_interval: SCAN_INTERVAL,
+        })
+    }
+
+    /// The zone, and the name by which a later run finds the same one.
+    fn zone(&self) -> Result<(TimeZone, String), String> {
+        let unknown = |name: &str, error: jiff::Error| {
+            format!("--timezone {name:?} is not known ({error}); a zone is named like Europe/Berlin or UTC")
+        };
+        if let Some(name) = &self.timezone {
+            let zone = TimeZone::get(name).map_err(|error| unknown(name, error))?;
+            let name = zone.iana_name().map_or_else(|| name.clone(), str::to_owned);
+            return Ok((zone, name));
+        }
+        // A machine that says nothing keeps UTC, as its libc does.
+        let Ok(zone) = TimeZone::try_system() else { return Ok((TimeZone::UTC, "UTC".to_owned())) };
+        match zone.iana_name().map(str::to_owned) {
+            Some(name) if TimeZone::get(&name).is_ok() => Ok((zone, name)),
+            _ => Err("the machine's time zone has no name: say --timezone, such as Europe/Berlin or UTC"
+                .to_owned()),
+        }
+    }
+
+    fn agent_id(&self) -> Result<String, String> {
+        match &self.id {
+            Some(id) if is_name(id, MAX_SERVICE_CHARS) => Ok(id.clone()),
+            Some(id) => Err(format!("--id {id:?}: {NAME_RULE}")),
+            None => Ok(as_id(&rustix::system::uname().nodename().to_string_lossy())),
+        }
+    }
+}
+
+const NAME_RULE: &str =
+    "it must be 1 to 128 characters of A-Z a-z 0-9 . _ / : - and begin with a letter or digit";
+
+/// The rule for services and agents alike.
+fn is_name(text: &str, most_chars: usize) -> bool {
+    text.len() <= most_chars
+        && text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'/' | b':' | b'-'))
+}
+
+/// A host's name as an ID.
+fn as_id(host: &str) -> String {
+    let id: String = host
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' })
+        .skip_while(|c| !c.is_ascii_alphanumeric())
+        .take(MAX_SERVICE_CHARS)
+        .collect();
+    if id.is_empty() { "agent".to_owned() } else { id }
+}
+
+fn default_state_dir(env: impl Fn(&str) -> Option<PathBuf>, root: bool) -> Option<PathBuf> {
+    let absolute = |name: &str| env(name).filter(|path| path.is_absolute());
+    if let Some(dirs) = env("STATE_DIRECTORY") {
+        // systemd separates several by colons; the unit's first one is the agent's.
+        let text = dirs.to_string_lossy();
+        let first = text.split(':').next().unwrap_or_default();
+        if first.starts_with('/') {
+            return Some(first.into());
+        }
+    }
+    if root {
+        return Some(SYSTEM_STATE_DIR.into());
+    }
+    let state_home = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
+    Some(state_home?.join("logweir-agent"))
+}
+
+fn collector(text: &str) -> Result<Url, String> {
+    let wrong =
+        |what: &str| format!("{what}; say something like http://127.0.0.1:4801 or https://logs.example.org");
+    let url = Url::parse(text).map_err(|e| wrong(&e.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        return Err(wrong("it must begin with http:// or https://"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(wrong("a name or password has no place in it: --token-file says who the agent is"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(wrong("it must have no ? and no #"));
+    }
+    Ok(url)
+}
+
+fn level(text: &str) -> Result<Level, String> {
+    Level::ALL.into_iter().find(|level| level.as_str().eq_ignore_ascii_case(text)).ok_or_else(|| {
+        let names: Vec<&str> = Level::ALL.iter().map(|level| level.as_str()).collect();
+        format!("levels are {}", names.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests;

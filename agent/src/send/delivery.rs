@@ -1,0 +1,280 @@
+//! One batch, from its first attempt until each of its events is in the queue or rejected for good.
+//!
+//! ```text
+//! Sealed ─► [ part ] ─► gate ─► attempt ─► policy ─┬─ Settled, RejectAll ─► next part ─► … ─► Settled
+//!              ▲                                   ├─ Hold, Identity ─► the same part again
+//!              └── second half, first half ────────┴─ Halve
+//! ```
+//!
+//! Invariants: the event with index i of the batch is always sent under SEQ + i, in whatever part; the parts are
+//! settled one after the other, from the first to the last, so the rejects come out in order; the batch is reported
+//! once, when no part is left.
+//!
+//! Limits: a batch that must be taken apart (413, 415, rejects) is decoded in memory, up to what it was before
+//! compression; that happens on the runtime's thread, since it is rare and takes milliseconds.
+
+use crate::handoff::{Reject, Sealed, Settled};
+use crate::metrics::Metrics;
+use crate::send::gate::{Gate, Whose};
+use crate::send::http::{Post, Request};
+use crate::send::policy::{self, Action, Asked, Outcome};
+use crate::send::trace::Trace;
+use bytes::Bytes;
+use jiff::Timestamp;
+use logweir_proto::answer::{ProblemCode, RejectedEvent};
+use logweir_proto::encoding::{self, DecodeError, Encoding};
+use logweir_proto::{BatchId, ndjson};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use thiserror::Error;
+
+/// The level of halves; the same as the whole batch's.
+const ZSTD_LEVEL: i32 = 3;
+/// From this pressure on, batches go one by one, so that the queue need not refuse them.
+const HIGH_PRESSURE: f64 = 0.8;
+
+/// What all deliveries share.
+#[derive(Debug)]
+pub(crate) struct Shared<P> {
+    pub(crate) post: P,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) metrics: Metrics,
+    /// The collector (or something before it) doesn't take zstd, and has taken a batch without.
+    pub(crate) identity: AtomicBool,
+    /// The queue is nearly full.
+    pub(crate) pressed: AtomicBool,
+}
+
+impl<P: Post> Shared<P> {
+    pub(crate) fn new(post: P, gate: Arc<Gate>, metrics: Metrics) -> Arc<Self> {
+        Arc::new(Self {
+            post,
+            gate,
+            metrics,
+            identity: AtomicBool::new(false),
+            pressed: AtomicBool::new(false),
+        })
+    }
+}
+
+/// A body that isn't what the journal says. Nothing is given up for it: the next run reads the events anew.
+#[derive(Debug, Error)]
+pub(crate) enum Damaged {
+    #[error("the body of batch {id} was damaged in memory: {source}")]
+    Decode { id: BatchId, source: DecodeError },
+    #[error("the body of batch {id} has {lines} lines, and {events} events were numbered")]
+    Lines { id: BatchId, lines: usize, events: u64 },
+    #[error("batch {id} holds numbers past the last one")]
+    Numbers { id: BatchId },
+}
+
+/// A run of the batch's events.
+struct Part {
+    /// The index of its first event in the batch.
+    first: usize,
+    events: usize,
+    body: Bytes,
+    encoding: Encoding,
+}
+
+/// Sends a batch until it is settled, however long that takes. Cancelling it loses nothing: it is in the journal.
+///
+/// # Errors
+/// When the batch isn't what it should be.
+pub(crate) async fn deliver<P: Post>(shared: Arc<Shared<P>>, sealed: Sealed) -> Result<Settled, Damaged> {
+    let delivery = Delivery { shared: &shared, trace: Trace::new(rand::random()), sealed: &sealed };
+    let rejects = delivery.run().await?;
+    Ok(Settled { id: sealed.id, rejects })
+}
+
+struct Delivery<'a, P> {
+    shared: &'a Shared<P>,
+    sealed: &'a Sealed,
+    trace: Trace,
+}
+
+impl<P: Post> Delivery<'_, P> {
+    async fn run(&self) -> Result<Vec<Reject>, Damaged> {
+        let mut rejects = Vec::new();
+        let whole = Part {
+            first: 0,
+            events: usize::try_from(self.sealed.events).unwrap_or(usize::MAX),
+            body: self.sealed.body.clone(),
+            encoding: Encoding::Zstd,
+        };
+        let mut left = vec![whole];
+        let mut tries = 0;
+        while let Some(mut part) = left.pop() {
+            if self.shared.identity.load(Ordering::Relaxed) {
+                self.uncompress(&mut part)?;
+            }
+            loop {
+                let action = self.attempt(&part, &mut tries).await?;
+                match action {
+                    Action::Hold(_) => continue,
+                    Action::Identity => {
+                        self.uncompress(&mut part)?;
+                        continue;
+                    }
+                    Action::Halve => left.extend(self.halves(&part)?),
+                    Action::Settled { rejected } => self.settled(&part, &rejected, &mut rejects)?,
+                    Action::RejectAll { code, detail } => {
+                        self.rejected(&part, code, &detail, &mut rejects)?;
+                    }
+                }
+                break;
+            }
+        }
+        Ok(rejects)
+    }
+
+    /// Waits for its turn, makes one attempt, and tells the gate how it went.
+    async fn attempt(&self, part: &Part, tries: &mut u64) -> Result<Action, Damaged> {
+        let (id, metrics) = (self.id_of(part)?, &self.shared.metrics);
+        let events = u64::try_from(part.events).unwrap_or(u64::MAX);
+        let whose = Whose { batch: id, trace: self.trace.id() };
+        let request = Request {
+            id,
+            body: part.body.clone(),
+            encoding: part.encoding,
+            traceparent: self.trace.parent(rand::random()),
+        };
+        let pass = self.shared.gate.enter().await;
+        if *tries > 0 {
+            metrics.retries.inc();
+        }
+        *tries += 1;
+        metrics.sent_bytes.inc_by(u64::try_from(part.body.len()).unwrap_or(u64::MAX));
+        metrics.in_flight.inc();
+        let outcome = self.shared.post.post(request).await;
+        metrics.in_flight.dec();
+        metrics.answered(match &outcome {
+            Outcome::Answer(answer) => Some(answer.status),
+            Outcome::Failed(_) => None,
+        });
+        let action =
+            policy::decide(&Asked { id, events, encoding: part.encoding }, &outcome, Timestamp::now());
+        match &action {
+            Action::Hold(hold) => pass.held(hold, whose),
+            _ => pass.went(whose),
+        }
+        if let (Outcome::Answer(answer), Action::Settled { .. }) = (&outcome, &action) {
+            let pressed = answer.pressure.is_some_and(|pressure| pressure >= HIGH_PRESSURE);
+            self.shared.pressed.store(pressed, Ordering::Relaxed);
+            self.shared.identity.store(part.encoding == Encoding::Identity, Ordering::Relaxed);
+        }
+        tracing::debug!(batch = %id, trace_id = %self.trace, events, attempt = *tries, ?action, "attempted");
+        Ok(action)
+    }
+
+    fn settled(
+        &self,
+        part: &Part,
+        rejected: &[RejectedEvent],
+        rejects: &mut Vec<Reject>,
+    ) -> Result<(), Damaged> {
+        let accepted = part.events.saturating_sub(rejected.len());
+        self.shared.metrics.events_sent.inc_by(u64::try_from(accepted).unwrap_or(u64::MAX));
+        if rejected.is_empty() {
+            return Ok(());
+        }
+        let plain = self.plain(part)?;
+        let lines = self.lines(part, &plain)?;
+        for event in rejected {
+            let index = usize::try_from(event.index).unwrap_or(usize::MAX);
+            let line = lines.get(index).copied().unwrap_or_default();
+            rejects.push(self.reject(part, index, &event.code, &event.detail, line)?);
+        }
+        let (batch, first) = (self.id_of(part)?, &rejected[0]);
+        tracing::warn!(%batch, trace_id = %self.trace, events = rejected.len(), code = first.code, detail = first.detail, "events were rejected; they are kept in rejects.ndjson");
+        Ok(())
+    }
+
+    fn rejected(
+        &self,
+        part: &Part,
+        code: ProblemCode,
+        detail: &str,
+        rejects: &mut Vec<Reject>,
+    ) -> Result<(), Damaged> {
+        let plain = self.plain(part)?;
+        for (index, line) in self.lines(part, &plain)?.into_iter().enumerate() {
+            rejects.push(self.reject(part, index, code.as_str(), detail, line)?);
+        }
+        let (batch, code) = (self.id_of(part)?, code.as_str());
+        tracing::error!(%batch, trace_id = %self.trace, events = part.events, code, detail, "the collector will never take this batch; its events are kept in rejects.ndjson");
+        Ok(())
+    }
+
+    fn reject(
+        &self,
+        part: &Part,
+        index: usize,
+        code: &str,
+        detail: &str,
+        line: &[u8],
+    ) -> Result<Reject, Damaged> {
+        let id = self.id_at(part.first.saturating_add(index))?;
+        Ok(Reject { number: id.seq, code: code.to_owned(), detail: detail.to_owned(), event: line.to_vec() })
+    }
+
+    /// The two halves, the first one on top.
+    fn halves(&self, part: &Part) -> Result<[Part; 2], Damaged> {
+        let plain = self.plain(part)?;
+        let lines = self.lines(part, &plain)?;
+        let middle = part.events / 2;
+        let half = |first: usize, lines: &[&[u8]]| {
+            let plain = joined(lines);
+            let body = match part.encoding {
+                Encoding::Identity => plain,
+                Encoding::Zstd | Encoding::Gzip => encoding::encode_zstd(&plain, ZSTD_LEVEL),
+            };
+            Part { first, events: lines.len(), body: body.into(), encoding: part.encoding }
+        };
+        let batch = self.id_of(part)?;
+        tracing::info!(%batch, trace_id = %self.trace, events = part.events, "too large for the collector; sending its halves");
+        Ok([half(part.first + middle, &lines[middle..]), half(part.first, &lines[..middle])])
+    }
+
+    fn uncompress(&self, part: &mut Part) -> Result<(), Damaged> {
+        part.body = self.plain(part)?.into();
+        part.encoding = Encoding::Identity;
+        Ok(())
+    }
+
+    fn plain(&self, part: &Part) -> Result<Vec<u8>, Damaged> {
+        let limit = usize::try_from(self.sealed.plain_bytes).unwrap_or(usize::MAX);
+        encoding::decode(part.encoding, &part.body, limit)
+            .map_err(|source| Damaged::Decode { id: self.sealed.id, source })
+    }
+
+    fn lines<'b>(&self, part: &Part, plain: &'b [u8]) -> Result<Vec<&'b [u8]>, Damaged> {
+        let lines: Vec<&[u8]> = ndjson::lines(plain).collect();
+        if lines.len() == part.events {
+            return Ok(lines);
+        }
+        Err(Damaged::Lines { id: self.sealed.id, lines: lines.len(), events: self.sealed.events })
+    }
+
+    fn id_of(&self, part: &Part) -> Result<BatchId, Damaged> {
+        self.id_at(part.first)
+    }
+
+    fn id_at(&self, index: usize) -> Result<BatchId, Damaged> {
+        let BatchId { producer, seq } = self.sealed.id;
+        let seq = u64::try_from(index).ok().and_then(|index| seq.plus(index));
+        Ok(BatchId { producer, seq: seq.ok_or(Damaged::Numbers { id: self.sealed.id })? })
+    }
+}
+
+fn joined(lines: &[&[u8]]) -> Vec<u8> {
+    let mut body = Vec::with_capacity(lines.iter().map(|line| line.len() + 1).sum());
+    for line in lines {
+        body.extend_from_slice(line);
+        body.push(b'\n');
+    }
+    body
+}
+
+#[cfg(test)]
+mod tests;
