@@ -19,6 +19,8 @@ pub(crate) mod http;
 pub(crate) mod policy;
 pub(crate) mod rate;
 mod retry_after;
+#[cfg(test)]
+mod testing;
 pub(crate) mod token;
 mod trace;
 mod voice;

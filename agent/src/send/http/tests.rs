@@ -1,1 +1,241 @@
+//! Against a socket that says what a test tells it to, byte for byte.
 
+use super::*;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+const ID: &str = "0b6e2a52-6d0e-4b1c-9c0a-6f4d5c1f7a10/7";
+
+fn target(address: SocketAddr) -> Target {
+    Target {
+        collector: format!("http://{address}/base/").parse().unwrap(),
+        id: "agent-1".to_owned(),
+        token_file: None,
+        ca_file: None,
+        connect_timeout: Duration::from_secs(5),
+        request_timeout: Duration::from_secs(20),
+        concurrency: 4,
+    }
+}
+
+fn request(encoding: Encoding) -> Request {
+    let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned();
+    Request { id: ID.parse().unwrap(), body: Bytes::from_static(b"the body"), encoding, traceparent }
+}
+
+/// A request as it came: its first line, its headers, and its body.
+struct Seen {
+    line: String,
+    headers: HashMap<String, String>,
+    body: Vec<u8>,
+}
+
+async fn read_request(socket: &mut TcpStream) -> Seen {
+    let mut bytes = Vec::new();
+    let head = loop {
+        let mut buffer = [0; 1024];
+        let n = socket.read(&mut buffer).await.unwrap();
+        assert!(n > 0, "the client sends a whole request");
+        bytes.extend_from_slice(&buffer[..n]);
+        if let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
+            break end;
+        }
+    };
+    let text = String::from_utf8(bytes[..head].to_vec()).unwrap();
+    let mut lines = text.lines();
+    let line = lines.next().unwrap().to_owned();
+    let headers: HashMap<_, _> = lines
+        .map(|line| line.split_once(": ").unwrap())
+        .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+        .collect();
+    let mut body = bytes[head + 4..].to_vec();
+    let length: usize = headers["content-length"].parse().unwrap();
+    while body.len() < length {
+        let mut buffer = [0; 1024];
+        let n = socket.read(&mut buffer).await.unwrap();
+        body.extend_from_slice(&buffer[..n]);
+    }
+    Seen { line, headers, body }
+}
+
+/// Posts once to a server that reads the request, writes this, and then does as `end` says.
+async fn exchange(target: impl FnOnce(&mut Target), answer: &[u8], end: End) -> (Outcome, Seen) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut to = self::target(listener.local_addr().unwrap());
+    target(&mut to);
+    let http = Http::new(&to).unwrap();
+    let mut client = JoinSet::new();
+    client.spawn(async move { http.post(request(Encoding::Zstd)).await });
+    let (mut socket, _) = listener.accept().await.unwrap();
+    let seen = read_request(&mut socket).await;
+    socket.write_all(answer).await.unwrap();
+    let outcome = match end {
+        End::Close => {
+            drop(socket);
+            client.join_next().await
+        }
+        End::Stay => client.join_next().await,
+    };
+    (outcome.unwrap().unwrap(), seen)
+}
+
+#[derive(Clone, Copy)]
+enum End {
+    Close,
+    Stay,
+}
+
+fn whole(outcome: Outcome) -> Answer {
+    match outcome {
+        Outcome::Answer(answer) => answer,
+        Outcome::Failed(error) => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn a_post_bears_what_the_interface_asks_for() {
+    let said =
+        b"HTTP/1.1 202 Accepted\r\nlogweir-pressure: 0.85\r\nretry-after: 3\r\ncontent-length: 2\r\n\r\n{}";
+    let (outcome, seen) = exchange(|_| {}, said, End::Stay).await;
+    assert_eq!(seen.line, "POST /base/v1/events HTTP/1.1");
+    let header = |name: &str| seen.headers.get(name).map(String::as_str);
+    assert_eq!(header("content-type"), Some("application/x-ndjson"));
+    assert_eq!(header("content-encoding"), Some("zstd"));
+    assert_eq!(header("logweir-batch"), Some(ID));
+    assert_eq!(header("logweir-agent"), Some("agent-1"));
+    assert_eq!(header("authorization"), None);
+    assert_eq!(header("user-agent"), Some(concat!("logweir-agent/", env!("CARGO_PKG_VERSION"))));
+    assert_eq!(header("traceparent"), Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
+    assert_eq!(seen.body, b"the body");
+    let answer = whole(outcome);
+    assert_eq!((answer.status, answer.pressure, answer.retry_after.as_deref()), (202, Some(0.85), Some("3")));
+    assert_eq!(answer.body.as_deref(), Some(&b"{}"[..]));
+}
+
+#[tokio::test]
+async fn with_a_token_the_agent_has_no_other_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("token");
+    std::fs::write(&path, "one\n").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = Target { token_file: Some(path.clone()), ..target(listener.local_addr().unwrap()) };
+    let http = Arc::new(Http::new(&target).unwrap());
+    let mut socket = None;
+    for (token, changed) in [("one", false), ("two", true)] {
+        std::fs::write(&path, token).unwrap();
+        assert_eq!(http.new_credentials().await, changed);
+        let (http, mut client) = (Arc::clone(&http), JoinSet::new());
+        client.spawn(async move { http.post(request(Encoding::Identity)).await });
+        // The connection is used again.
+        let mut connection = match socket.take() {
+            Some(socket) => socket,
+            None => listener.accept().await.unwrap().0,
+        };
+        let seen = read_request(&mut connection).await;
+        assert_eq!(seen.headers["authorization"], format!("Bearer {token}"));
+        assert!(
+            !seen.headers.contains_key("logweir-agent") && !seen.headers.contains_key("content-encoding")
+        );
+        connection.write_all(b"HTTP/1.1 401 No\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        assert_eq!(whole(client.join_next().await.unwrap().unwrap()).status, 401);
+        socket = Some(connection);
+    }
+}
+
+#[tokio::test]
+async fn half_an_answer_has_no_body() {
+    let cut = b"HTTP/1.1 202 Accepted\r\ncontent-length: 100\r\n\r\n{\"batch\":";
+    let (outcome, _) = exchange(|_| {}, cut, End::Close).await;
+    let answer = whole(outcome);
+    assert_eq!((answer.status, answer.body), (202, None));
+    for nothing in [&b""[..], b"HTTP/1.1 202", b"SSH-2.0-OpenSSH_9.6\r\n"] {
+        let (outcome, _) = exchange(|_| {}, nothing, End::Close).await;
+        assert!(matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_not_kept_in_memory() {
+    let mut endless = b"HTTP/1.1 502 Bad\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+    for _ in 0..9 {
+        endless.extend_from_slice(b"100000\r\n");
+        endless.resize(endless.len() + (1 << 20), b'x');
+        endless.extend_from_slice(b"\r\n");
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let http = Http::new(&target(listener.local_addr().unwrap())).unwrap();
+    let mut server = JoinSet::new();
+    server.spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        read_request(&mut socket).await;
+        // It ends when the client has had enough.
+        while socket.write_all(&endless).await.is_ok() {}
+    });
+    let answer = whole(http.post(request(Encoding::Zstd)).await);
+    assert_eq!((answer.status, answer.body), (502, None));
+}
+
+#[tokio::test]
+async fn an_answer_that_drips_ends_at_the_deadline() {
+    let short = |target: &mut Target| target.request_timeout = Duration::from_millis(200);
+    for part in [&b""[..], b"HTTP/1.1 202 Accepted\r\ncontent-length: 100\r\n\r\n{"] {
+        let (outcome, _) = exchange(short, part, End::Stay).await;
+        match outcome {
+            Outcome::Failed(error) => assert_eq!(error, "no answer within 200ms"),
+            answer => panic!("{answer:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed() {
+    for status in [301, 302, 303, 307, 308] {
+        let text =
+            format!("HTTP/1.1 {status} Moved\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n");
+        let (outcome, _) = exchange(|_| {}, text.as_bytes(), End::Stay).await;
+        assert_eq!(whole(outcome).status, status);
+    }
+}
+
+#[tokio::test]
+async fn refusals_say_what_the_system_says() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let http = Http::new(&target(address)).unwrap();
+    match http.post(request(Encoding::Zstd)).await {
+        Outcome::Failed(error) => assert!(error.contains("refused"), "{error}"),
+        answer => panic!("{answer:?}"),
+    }
+}
+
+#[test]
+fn files_that_are_wrong_are_named() {
+    let target = target(([127, 0, 0, 1], 1).into());
+    let dir = tempfile::tempdir().unwrap();
+    let missing = dir.path().join("missing");
+    let no_token = Target { token_file: Some(missing.clone()), ..target.clone() };
+    assert!(Http::new(&no_token).unwrap_err().to_string().contains("--token-file"));
+    let empty = dir.path().join("empty.pem");
+    std::fs::write(&empty, "nothing").unwrap();
+    for path in [missing, empty] {
+        let no_ca = Target { ca_file: Some(path), ..target.clone() };
+        let error = Http::new(&no_ca).unwrap_err().to_string();
+        assert!(error.contains("--ca-file"), "{error}");
+    }
+}
+
+#[test]
+fn the_path_is_added_to_the_base() {
+    for (base, url) in [
+        ("http://h:4801", "http://h:4801/v1/events"),
+        ("http://h:4801/", "http://h:4801/v1/events"),
+        ("https://h/logs", "https://h/logs/v1/events"),
+        ("https://h/logs/", "https://h/logs/v1/events"),
+    ] {
+        assert_eq!(events_url(&base.parse().unwrap()).as_str(), url);
+    }
+}

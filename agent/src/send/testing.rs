@@ -1,0 +1,128 @@
+//! A collector that answers by a script: no sockets, and time as the test says.
+
+use crate::handoff::Sealed;
+use crate::metrics::Metrics;
+use crate::send::delivery::Shared;
+use crate::send::gate::Gate;
+use crate::send::http::{Post, Request};
+use crate::send::policy::{Answer, Outcome};
+use logweir_proto::answer::Problem;
+use logweir_proto::{BatchId, Seq, encoding, ndjson};
+use logweir_telemetry::admin::Readiness;
+use serde_json::json;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::time::Instant;
+
+const PRODUCER: &str = "0b6e2a52-6d0e-4b1c-9c0a-6f4d5c1f7a10";
+
+/// The event with this number, as it is sent.
+pub(crate) fn line(number: u64) -> String {
+    format!(r#"{{"n":{number}}}"#)
+}
+
+/// A batch of such events.
+pub(crate) fn batch(seq: u64, events: u64) -> Sealed {
+    let plain: String = (seq..seq + events).map(|n| line(n) + "\n").collect();
+    let id = BatchId { producer: PRODUCER.parse().unwrap(), seq: Seq::new(seq).unwrap() };
+    let body = encoding::encode_zstd(plain.as_bytes(), 3).into();
+    Sealed { id, events, body, plain_bytes: u64::try_from(plain.len()).unwrap() }
+}
+
+pub(crate) fn answer(status: u16, body: &str) -> Outcome {
+    Outcome::Answer(Answer { status, body: Some(body.into()), ..Answer::default() })
+}
+
+pub(crate) fn problem(problem: &Problem) -> Outcome {
+    answer(problem.status, &serde_json::to_string(problem).unwrap())
+}
+
+/// What the collector would say, with these events rejected.
+pub(crate) fn settle(request: &Sent, rejected: &[u64]) -> Outcome {
+    let events = u64::try_from(request.numbers().len() - rejected.len()).unwrap();
+    let rejected: Vec<_> =
+        rejected.iter().map(|i| json!({"index": i, "code": "too_old", "detail": "d"})).collect();
+    let body = json!({"batch": request.id.to_string(), "accepted": events, "rejected": rejected});
+    answer(202, &body.to_string())
+}
+
+/// A request, and the how manieth it is from 0.
+#[derive(Debug, Clone)]
+pub(crate) struct Sent {
+    request: Request,
+    pub(crate) attempt: usize,
+    at: Instant,
+}
+
+impl std::ops::Deref for Sent {
+    type Target = Request;
+
+    fn deref(&self) -> &Request {
+        &self.request
+    }
+}
+
+impl Sent {
+    /// The numbers in its body.
+    pub(crate) fn numbers(&self) -> Vec<u64> {
+        let plain = encoding::decode(self.encoding, &self.body, 1 << 20).unwrap();
+        let number = |line: &[u8]| {
+            let event: serde_json::Value = serde_json::from_slice(line).unwrap();
+            event["n"].as_u64().unwrap()
+        };
+        ndjson::lines(&plain).map(number).collect()
+    }
+}
+
+type Script = Box<dyn Fn(&Sent) -> Outcome + Send + Sync>;
+
+pub(crate) struct Scripted {
+    script: Script,
+    sent: Mutex<Vec<Sent>>,
+    /// How long each answer takes.
+    pub(crate) takes: Duration,
+}
+
+impl Scripted {
+    pub(crate) fn new(script: impl Fn(&Sent) -> Outcome + Send + Sync + 'static) -> Arc<Self> {
+        Self::slow(Duration::ZERO, script)
+    }
+
+    pub(crate) fn slow(
+        takes: Duration,
+        script: impl Fn(&Sent) -> Outcome + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self { script: Box::new(script), sent: Mutex::default(), takes })
+    }
+
+    pub(crate) fn shared(self: &Arc<Self>) -> Arc<Shared<Arc<Self>>> {
+        let metrics = Metrics::new().0;
+        let gate = Gate::new(metrics.clone(), Readiness::default());
+        Shared::new(Arc::clone(self), gate, metrics)
+    }
+
+    pub(crate) fn sent(&self) -> Vec<Sent> {
+        self.sent.lock().unwrap().clone()
+    }
+
+    pub(crate) fn times(&self) -> Vec<Instant> {
+        self.sent().iter().map(|sent| sent.at).collect()
+    }
+}
+
+impl Post for Arc<Scripted> {
+    async fn post(&self, request: Request) -> Outcome {
+        let sent = {
+            let mut all = self.sent.lock().unwrap();
+            let sent = Sent { request, attempt: all.len(), at: Instant::now() };
+            all.push(sent.clone());
+            sent
+        };
+        tokio::time::sleep(self.takes).await;
+        (self.script)(&sent)
+    }
+
+    async fn new_credentials(&self) -> bool {
+        false
+    }
+}
