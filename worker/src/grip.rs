@@ -42,16 +42,21 @@ impl Grip {
         }
     }
 
-    /// Does `work`, and renews the leases meanwhile.
+    /// Does `work`, and renews the leases meanwhile. A renewal that `work` outruns is cut off, which harms nothing.
     pub(crate) async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         loop {
             tokio::select! {
                 biased;
                 done = &mut work => return done,
-                () = sleep_until(self.renew_at) => self.renew().await,
+                () = self.renew_in_time() => {}
             }
         }
+    }
+
+    async fn renew_in_time(&mut self) {
+        sleep_until(self.renew_at).await;
+        self.renew().await;
     }
 
     /// Renews the leases, if it is time to.

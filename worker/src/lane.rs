@@ -32,7 +32,7 @@ const BLOCK: Duration = Duration::from_millis(500);
 /// How many entries are taken over at a time: their bodies may be large.
 const RECLAIM: usize = 8;
 /// How many pieces of the pending list are looked at, at a time.
-const RECLAIM_PIECES: usize = 16;
+const RECLAIM_PIECES: usize = 4;
 /// How many failed batches rest in a lane; more are left to be taken over after the lease.
 const RESTING: usize = 32;
 /// For how long of its transaction a suspect is suspected: a batch kills when it is decoded or sent, not while
@@ -268,6 +268,8 @@ impl Lane {
                 }
                 Err(Failure::Batch(error)) => {
                     self.shared.metrics.transaction_failed();
+                    // Postgres can be used, if not for this.
+                    self.shared.health.lane(self.number, None);
                     match narrowing.failed(range).and_then(|one| countable.get(one)) {
                         Some(one) => {
                             failed.push(Failed { item: Item::Batch(one.entry.clone()), failures: 0, error });

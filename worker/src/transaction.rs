@@ -292,3 +292,6 @@ fn in_calendar(second: i64) -> bool {
 fn printable(agent: &str) -> String {
     agent.chars().take(AGENT_CHARS).map(|c| if c == '\0' { '\u{fffd}' } else { c }).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,17 @@
+//! The whole worker against private Redis and Postgres processes: what it counts, what it gives up, and how it lives
+//! without either.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail the test, which the lints see only in the tests themselves"
+)]
+
+mod common;
+mod counting;
+mod housekeeping;
+mod poison;
+mod program;
+mod schema;
+mod silence;
+mod world;

@@ -1,0 +1,130 @@
+//! Batches that fail by their own fault: attempts, then the dead letters; their neighbours are counted.
+
+use crate::common::{Batch, Rig, eventually, line, now_ms};
+use logweir_proto::encoding::Encoding;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bad_ones_die_alone_and_with_all_their_fields() {
+    let rig = Rig::start().await;
+    let worker = rig.worker(&["--max-attempts", "3", "--concurrency", "1"]).await;
+    worker.ready().await;
+    // A constraint that only one batch breaks: the transaction of the whole group fails.
+    rig.postgres.run("ALTER TABLE log_counts ADD CONSTRAINT no_poison CHECK (service <> 'poison')").await;
+    worker.stop().await;
+
+    let mut bad = Vec::new();
+    for n in 1..=20u64 {
+        rig.put(&Batch::new(u128::from(n), 1, 10, "api")).await;
+        match n {
+            5 => bad.push((rig.put(&Batch::new(100, 1, 3, "poison")).await, "no_poison")),
+            9 => {
+                let garbled =
+                    Batch { body: b"\x28\xb5\x2f\xfdnonsense".to_vec(), ..Batch::new(101, 1, 3, "x") };
+                bad.push((rig.put(&garbled).await, "no whole zstd stream"));
+            }
+            11 => {
+                let short = Batch { events: 4, ..Batch::new(102, 1, 3, "x") };
+                bad.push((rig.put(&short).await, "fewer events than the 4"));
+            }
+            12 => {
+                let nul = Batch::of_lines(103, 1, &[line(now_ms(), "a\\u0000b", "info")]);
+                bad.push((rig.put(&nul).await, "event 1 breaks the schema: invalid_service"));
+            }
+            13 => {
+                let long = Batch::of_lines(104, 1, &[line(now_ms(), &"x".repeat(129), "info")]);
+                bad.push((rig.put(&long).await, "invalid_service"));
+            }
+            _ => {}
+        }
+    }
+    let raw = rig.redis.cli(&["XADD", "logweir:{0}:queue", "*", "v", "1", "agent", "odd", "body", "12345"]);
+    bad.push((raw.parse().unwrap(), "`producer` is missing"));
+
+    let worker = rig.worker(&["--max-attempts", "3", "--concurrency", "1"]).await;
+    rig.drained().await;
+    assert_eq!(rig.count("api").await.0, 200);
+    let letters = rig.queue.dead_letters(None, 100).await.unwrap();
+    assert_eq!(letters.len(), bad.len());
+    for (id, error) in bad {
+        let letter = letters.iter().find(|letter| letter.entry_id == id).unwrap();
+        assert!(letter.error.contains(error), "{error}: {}", letter.error);
+        assert_eq!(letter.attempts, 3, "{error}");
+        assert!(letter.dead_at_ms > letter.first_seen_ms, "{error}");
+        assert!(
+            !letter.worker.is_empty() && letter.field("agent").is_some() && letter.field("body").is_some()
+        );
+    }
+    assert_eq!(
+        (rig.depth().await.bytes, rig.redis.cli(&["HLEN", "logweir:{0}:attempts"])),
+        (0, "0".to_owned())
+    );
+    assert_eq!(worker.metric("logweir_worker_batches_total{result=\"dead_lettered\"}"), 6.0);
+    assert_eq!(worker.metric("logweir_worker_batches_total{result=\"failed\"}"), 18.0);
+
+    // Mended, it is counted once, under its old numbers.
+    rig.postgres.run("ALTER TABLE log_counts DROP CONSTRAINT no_poison").await;
+    let letter = letters.iter().find(|letter| letter.error.contains("no_poison")).unwrap();
+    rig.queue.replay(&letter.id).await.unwrap();
+    rig.put(&Batch::new(100, 1, 3, "poison")).await;
+    rig.drained().await;
+    assert_eq!((rig.count("poison").await.0, rig.applied(100).await.as_str()), (3, "{[1,4)}"));
+    worker.stop().await;
+}
+
+/// While a bad batch rests between its attempts, others are counted by the same lane.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_batch_holds_nobody_up() {
+    let rig = Rig::start().await;
+    let worker = rig.worker(&["--max-attempts", "1000", "--concurrency", "1", "--lease", "500ms"]).await;
+    let garbled = Batch { body: b"nonsense".to_vec(), enc: Encoding::Zstd, ..Batch::new(1, 1, 3, "x") };
+    let id = rig.put(&garbled).await;
+    let attempts = async || rig.queue.attempts(&id).await.unwrap().map_or(0, |a| a.count);
+    eventually("some attempts", async || attempts().await >= 3).await;
+    for n in 0..20 {
+        rig.put(&Batch::new(2, n * 10 + 1, 10, "api")).await;
+        eventually("the good one is counted", async || rig.count("api").await.0 == n * 10 + 10).await;
+    }
+    let before = attempts().await;
+    eventually("it is tried again", async || attempts().await > before).await;
+    // Its lease is kept meanwhile.
+    assert_eq!(worker.metric("logweir_worker_reclaimed_total"), 0.0);
+    assert_eq!((rig.depth().await.entries, rig.depth().await.dead), (1, 0));
+    worker.stop().await;
+}
+
+/// A collector of a later version may be first: its batches wait for a worker that understands them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_later_format_is_left_for_a_newer_worker() {
+    let rig = Rig::start().await;
+    rig.redis.cli(&["XADD", "logweir:{0}:queue", "*", "v", "2", "body", "12345"]);
+    let worker = rig.worker(&["--max-attempts", "1", "--lease", "200ms"]).await;
+    rig.put(&Batch::new(1, 1, 1, "api")).await;
+    eventually("the good one is counted", async || rig.depth().await.entries == 1).await;
+    eventually("it has been taken over again", async || {
+        worker.metric("logweir_worker_reclaimed_total") >= 3.0
+    })
+    .await;
+    assert_eq!((rig.depth().await.entries, rig.depth().await.dead), (1, 0));
+    assert_eq!(worker.metric("logweir_worker_batches_total{result=\"failed\"}"), 0.0);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_with_a_thousand_gaps_is_refused() {
+    let rig = Rig::start().await;
+    let worker = rig.worker(&["--max-attempts", "1"]).await;
+    worker.ready().await;
+    rig.postgres
+        .run(
+            "INSERT INTO batch_ledger SELECT '00000000-0000-0000-0000-000000000001',
+               range_agg(int8range(n * 2, n * 2 + 1)) FROM generate_series(1, 1000) n",
+        )
+        .await;
+    rig.put(&Batch::new(1, 5_000, 1, "api")).await;
+    rig.put(&Batch::new(1, 2, 3, "api")).await;
+    rig.drained().await;
+    assert_eq!(rig.count("api").await.0, 1, "3 of 2, 3 and 4 was new, and closes a gap");
+    let letters = rig.queue.dead_letters(None, 10).await.unwrap();
+    assert!(letters.len() == 1 && letters[0].error.contains("gaps"), "{letters:?}");
+    worker.stop().await;
+}

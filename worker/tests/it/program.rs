@@ -1,0 +1,80 @@
+//! The program as its users start it.
+
+use crate::common::{Batch, Rig, eventually, get};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Command, Output, Stdio};
+
+fn run(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_logweir-worker")).args(args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn wrong_settings_end_with_2_and_say_what_is_right() {
+    for (args, says) in [
+        (&["--lease", "soon"][..], "--lease"),
+        (&["--group", "0"], "--group"),
+        (&["--postgres", "postgres://h:port/d"], "--postgres"),
+        (&["--redis", "redis://:s3cret@h:port"], "--redis"),
+        (&["nonsense"], "nonsense"),
+    ] {
+        let output = run(args);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        assert!(said.contains(says) && !said.contains("s3cret"), "{args:?}: {said}");
+    }
+    let good = run(&["--check"]);
+    assert_eq!((good.status.code(), text(&good.stdout).as_str()), (Some(0), ""));
+    let help = text(&run(&["--help"]).stdout);
+    for says in ["--max-attempts", "migrate", "LOGWEIR_POSTGRES", "[default: 90d]", "dead letters"] {
+        assert!(help.contains(says), "{says}: {help}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrate_says_what_it_applied() {
+    let rig = Rig::start().await;
+    let unreachable = run(&["migrate", "--postgres", "postgres://postgres@127.0.0.1:1/postgres"]);
+    assert_eq!(unreachable.status.code(), Some(3), "{}", text(&unreachable.stderr));
+    let missing = run(&["migrate", "--postgres", &(rig.postgres.url() + "-missing")]);
+    assert_eq!(missing.status.code(), Some(2), "{}", text(&missing.stderr));
+    let url = rig.postgres.url();
+    let first = run(&["--postgres", &url, "migrate"]);
+    assert_eq!(
+        (first.status.code(), text(&first.stdout).as_str()),
+        (Some(0), "applied V1__counts_and_ledger\n")
+    );
+    let second = run(&["migrate", "--postgres", &url]);
+    assert_eq!(second.status.code(), Some(0));
+    assert_eq!(text(&second.stdout), "nothing to apply: the schema is up to date\n");
+}
+
+/// SIGTERM: what is in hand is finished, the consumer leaves, and the exit code is 0.
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_finishes_what_is_in_hand() {
+    let rig = Rig::start().await;
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let admin = SocketAddr::from(([127, 0, 0, 1], port));
+    let mut process = Command::new(env!("CARGO_BIN_EXE_logweir-worker"))
+        .args(["--redis", &rig.redis.url(), "--postgres", &rig.postgres.url(), "--admin", &admin.to_string()])
+        .args(["--log-format", "json"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("it is ready", async || get(admin, "/readyz").0 == 200).await;
+    let mut holder = rig.postgres.connect().await;
+    let lock = holder.transaction().await.unwrap();
+    lock.batch_execute("LOCK TABLE log_counts IN EXCLUSIVE MODE").await.unwrap();
+    rig.put(&Batch::new(1, 1, 100, "api")).await;
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    eventually("it is in the middle", async || rig.postgres.row(waiting).await == "1").await;
+    assert!(Command::new("kill").arg(process.id().to_string()).status().unwrap().success());
+    // The lock is let go only after the signal.
+    lock.rollback().await.unwrap();
+    assert_eq!(process.wait().unwrap().code(), Some(0));
+    assert_eq!((rig.count("api").await.0, rig.depth().await.entries), (100, 0));
+    assert_eq!(rig.redis.cli(&["XINFO", "CONSUMERS", "logweir:{0}:queue", "workers"]), "");
+}

@@ -1,0 +1,107 @@
+//! Workers that die or fall silent: their batches are taken over, and tried with care.
+
+use crate::common::{Batch, Rig, eventually};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// What a dead worker held is counted, and no attempt stays noted.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_worker_held_is_taken_over() {
+    let rig = Rig::start().await;
+    for n in 0..30 {
+        rig.put(&Batch::new(1, n * 10 + 1, 10, "api")).await;
+    }
+    let mut dead = rig.queue.reader("dead");
+    assert_eq!(dead.read(30, Duration::from_secs(1)).await.unwrap().len(), 30);
+    drop(dead);
+    let worker = rig.worker(&["--lease", "300ms", "--max-attempts", "1"]).await;
+    rig.drained().await;
+    assert_eq!(rig.count("api").await.0, 300);
+    assert_eq!(rig.redis.cli(&["HLEN", "logweir:{0}:attempts"]), "0");
+    assert_eq!((rig.depth().await.dead, worker.metric("logweir_worker_reclaimed_total")), (0, 30.0));
+    // Dead consumers that hold nothing go too; the lanes stay.
+    worker.stop().await;
+    let worker = rig.worker(&["--lease", "200ms", "--housekeeping", "50ms"]).await;
+    eventually("only living consumers are left", async || {
+        !rig.redis.cli(&["XINFO", "CONSUMERS", "logweir:{0}:queue", "workers"]).contains("dead")
+    })
+    .await;
+    worker.stop().await;
+}
+
+/// A batch whose worker died each time is not touched again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadly_batch_ends_among_the_dead_letters() {
+    let rig = Rig::start().await;
+    let deadly = rig.put(&Batch::new(1, 1, 10, "deadly")).await;
+    let harmless = rig.put(&Batch::new(2, 1, 10, "api")).await;
+    let mut dead = rig.queue.reader("dead");
+    assert_eq!(dead.read(2, Duration::from_secs(1)).await.unwrap().len(), 2);
+    // Each time a worker noted an attempt, and died before it could forgive.
+    for _ in 0..3 {
+        rig.queue.note_attempt(&deadly, "dead", "the worker that held it died or fell silent").await.unwrap();
+    }
+    // Here it was a coincidence, and the next try succeeds.
+    rig.queue.note_attempt(&harmless, "dead", "the worker that held it died or fell silent").await.unwrap();
+    let worker = rig.worker(&["--lease", "300ms", "--max-attempts", "3"]).await;
+    rig.drained().await;
+    let letters = rig.queue.dead_letters(None, 10).await.unwrap();
+    assert_eq!(letters.len(), 1);
+    assert_eq!((&letters[0].entry_id, letters[0].attempts), (&deadly, 3));
+    assert!(letters[0].error.contains("died"), "{}", letters[0].error);
+    assert_eq!((rig.count("deadly").await.0, rig.count("api").await.0), (0, 10));
+    assert_eq!(rig.redis.cli(&["HLEN", "logweir:{0}:attempts"]), "0");
+    worker.stop().await;
+}
+
+/// The process is killed while its transaction is open. Nothing is counted by halves, and another takes over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_killed_in_the_middle_of_a_batch() {
+    let rig = Rig::start().await;
+    let first = rig.worker(&[]).await;
+    first.ready().await;
+    first.stop().await;
+    let mut process = Command::new(env!("CARGO_BIN_EXE_logweir-worker"))
+        .args(["--redis", &rig.redis.url(), "--postgres", &rig.postgres.url(), "--admin", "127.0.0.1:0"])
+        .args(["--lease", "500ms"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut holder = rig.postgres.connect().await;
+    let lock = holder.transaction().await.unwrap();
+    lock.batch_execute("LOCK TABLE log_counts IN EXCLUSIVE MODE").await.unwrap();
+    rig.put(&Batch::new(1, 1, 100, "api")).await;
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    eventually("it is in the middle", async || rig.postgres.row(waiting).await != "0").await;
+    process.kill().unwrap();
+    process.wait().unwrap();
+    lock.rollback().await.unwrap();
+    let worker = rig.worker(&["--lease", "500ms"]).await;
+    rig.drained().await;
+    assert_eq!((rig.count("api").await.0, rig.applied(1).await.as_str()), (100, "{[1,101)}"));
+    assert_eq!(worker.metric("logweir_worker_reclaimed_total"), 1.0);
+    worker.stop().await;
+}
+
+/// While Postgres hangs in the first try of a batch that was taken over, that costs no attempt: neither by time nor
+/// when the worker is killed meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspect_is_not_blamed_for_a_slow_postgres() {
+    let rig = Rig::start().await;
+    let first = rig.worker(&[]).await;
+    first.ready().await;
+    first.stop().await;
+    let id = rig.put(&Batch::new(1, 1, 10, "api")).await;
+    let mut dead = rig.queue.reader("dead");
+    dead.read(1, Duration::from_secs(1)).await.unwrap();
+    let mut holder = rig.postgres.connect().await;
+    let lock = holder.transaction().await.unwrap();
+    lock.batch_execute("LOCK TABLE log_counts IN EXCLUSIVE MODE").await.unwrap();
+    let worker = rig.worker(&["--lease", "300ms", "--max-attempts", "1"]).await;
+    eventually("an attempt is noted", async || rig.queue.attempts(&id).await.unwrap().is_some()).await;
+    eventually("and forgiven", async || rig.queue.attempts(&id).await.unwrap().is_none()).await;
+    lock.rollback().await.unwrap();
+    rig.drained().await;
+    assert_eq!((rig.count("api").await.0, rig.depth().await.dead), (10, 0));
+    worker.stop().await;
+}
