@@ -57,7 +57,7 @@ pub(crate) enum FormatArg {
 
 /// The agent of logweir: follows log files and sends each event until it is counted, exactly once.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "logweir-agent", version, about, max_term_width = 110, after_help = EXAMPLES)]
+#[command(name = "logweir-agent", version, max_term_width = 110, after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// The collector: http:// or https://, and the path before /v1/events if there is one
     #[arg(long, value_name = "URL", value_parser = collector)]

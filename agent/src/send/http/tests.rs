@@ -239,3 +239,57 @@ fn the_path_is_added_to_the_base() {
         assert_eq!(events_url(&base.parse().unwrap()).as_str(), url);
     }
 }
+
+/// Serves one https request per connection, each with 401, for ever.
+fn tls_server(cert: &rcgen::CertifiedKey<rcgen::KeyPair>) -> SocketAddr {
+    use std::io::{Read as _, Write as _};
+    let key = rustls::pki_types::PrivateKeyDer::try_from(cert.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.cert.der().clone()], key)
+        .unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let config = Arc::new(config);
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            let session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = rustls::StreamOwned::new(session, socket.unwrap());
+            let mut buffer = [0; 4096];
+            // A client that doesn't trust us ends here.
+            if stream.read(&mut buffer).is_ok() {
+                stream.write_all(b"HTTP/1.1 401 No\r\ncontent-length: 0\r\n\r\n").unwrap();
+            }
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn https_needs_a_certificate_that_is_trusted() {
+    let dir = tempfile::tempdir().unwrap();
+    let ca_file = |cert: &rcgen::CertifiedKey<rcgen::KeyPair>, name: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, cert.cert.pem()).unwrap();
+        Some(path)
+    };
+    let cert = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let port = tls_server(&cert).port();
+    for (host, ca_file, trusted) in [
+        ("localhost", ca_file(&cert, "ours.pem"), true),
+        ("127.0.0.1", ca_file(&cert, "ours.pem"), false),
+        ("localhost", ca_file(&other, "other.pem"), false),
+    ] {
+        let base = target(([127, 0, 0, 1], port).into());
+        let collector = format!("https://{host}:{port}").parse().unwrap();
+        let http = Http::new(&Target { collector, ca_file, ..base }).unwrap();
+        match http.post(request(Encoding::Zstd)).await {
+            Outcome::Answer(answer) => assert!(trusted && answer.status == 401, "{host}: {answer:?}"),
+            Outcome::Failed(error) => assert!(!trusted && error.contains("certificate"), "{host}: {error}"),
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The whole agent as a process, against a collector that answers as a test says.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests fail the test, which the lints see only in the tests themselves"
+)]
+
+mod collector;
+mod ending;
+mod process;

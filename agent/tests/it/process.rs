@@ -1,0 +1,81 @@
+//! The agent's binary with a state directory of its own.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+/// How long anything may take before a test fails.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+/// A folder with the state directory and what is tailed.
+pub(crate) struct Place(TempDir);
+
+/// How it ended.
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) log: String,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Writes a file of these lines, as text with a time.
+    pub(crate) fn lines(&self, name: &str, messages: &[String]) -> String {
+        let lines: String =
+            messages.iter().map(|message| format!("2026-11-24T10:00:00Z INFO {message}\n")).collect();
+        std::fs::write(self.path(name), lines).unwrap();
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn start(&self, collector: &str, args: &[&str]) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_logweir-agent"))
+            .args(["--collector", collector, "--timezone", "UTC", "--linger", "20ms", "--state-dir"])
+            .arg(self.path("state"))
+            .args(args)
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap()
+    }
+
+    pub(crate) async fn run(&self, collector: &str, args: &[&str]) -> Ended {
+        ended(self.start(collector, args)).await
+    }
+}
+
+/// Waits for its end.
+pub(crate) async fn ended(child: Child) -> Ended {
+    let output = tokio::time::timeout(LIMIT, child.wait_with_output()).await.unwrap().unwrap();
+    Ended { code: output.status.code(), log: String::from_utf8_lossy(&output.stderr).into_owned() }
+}
+
+/// Sends SIGTERM.
+pub(crate) async fn terminate(child: &Child) {
+    let pid = child.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+}
+
+/// Waits until this holds.
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert!(tokio::time::timeout(LIMIT, waiting).await.is_ok(), "not within {LIMIT:?}: {what}");
+}
+
+pub(crate) fn messages(n: std::ops::Range<u32>) -> Vec<String> {
+    n.map(|n| format!("line {n:04}")).collect()
+}
