@@ -5,7 +5,7 @@ use flate2::bufread::MultiGzDecoder;
 use std::io::{self, Read};
 use thiserror::Error;
 
-/// By how much the output grows at least.
+/// The output has room for so much at least.
 const STEP: usize = 64 << 10;
 
 /// How a body is encoded, on the wire and in the queue.
@@ -61,8 +61,9 @@ pub enum DecodeError {
 /// Decodes a whole body. Several zstd frames or gzip members in a row are one body; anything after them, or a
 /// cut end, is garbled, and so is an empty body of these two. Skippable zstd frames are passed over.
 ///
-/// No more than `limit` bytes and a constant are ever allocated, whatever the body claims about itself. The
-/// constant is what the decoders need: for zstd a window of 8 MiB at most, for gzip 32 KiB, each and some tables.
+/// The output takes at most `limit` + 1 bytes, whatever the body claims about itself (half as much again for a
+/// moment, where the allocator must move the buffer to let it grow). What the decoders need comes on top: for zstd
+/// a window of at most 8 MiB, for gzip 32 KiB, and some tables.
 ///
 /// # Errors
 /// See [`DecodeError`].
@@ -77,8 +78,8 @@ pub fn decode(encoding: Encoding, body: &[u8], limit: usize) -> Result<Vec<u8>, 
 }
 
 fn decode_zstd(body: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
-    // A frame without a window of its own (level 3 writes such for bodies up to 2 MiB, level 19 up to 8 MiB) needs
-    // one as large as its content; where that is too large anyway, this says so before the window does.
+    // A frame in one segment needs a window as large as its content. Where that is over the limit anyway, the
+    // answer is that the body is too large, which can be mended by sending less, and not that its window is.
     if let Ok(Some(size)) = zstd::zstd_safe::get_frame_content_size(body)
         && usize::try_from(size).is_ok_and(|size| size > limit)
     {
@@ -121,13 +122,12 @@ fn drain(mut reader: impl Read, encoded_bytes: usize, limit: usize) -> Result<Ve
     let most = limit.saturating_add(1);
     let mut out = Vec::new();
     let mut len = 0;
+    let mut size = first_size(encoded_bytes, most);
     loop {
         if len == out.len() {
-            // Logs shrink to a tenth or so; twice as much each time after that.
-            let first = encoded_bytes.saturating_mul(8).max(STEP);
-            let room = len.max(if len == 0 { first } else { STEP }).min(most - len);
-            out.reserve_exact(room);
-            out.resize(len + room, 0);
+            out.reserve_exact(size - len);
+            out.resize(size, 0);
+            size = size.saturating_mul(2).min(most);
         }
         match reader.read(&mut out[len..]) {
             Ok(0) => break,
@@ -141,6 +141,18 @@ fn drain(mut reader: impl Read, encoded_bytes: usize, limit: usize) -> Result<Ve
     }
     out.truncate(len);
     Ok(out)
+}
+
+/// The buffer's first size: so many times halved from the largest that doubling ends there, and what is thrown
+/// away by the last step is never more than half. Logs shrink to an eighth or less, so most bodies then need
+/// a step or two.
+fn first_size(encoded_bytes: usize, most: usize) -> usize {
+    let guess = encoded_bytes.saturating_mul(8).max(STEP);
+    let mut size = most;
+    while size / 2 >= guess {
+        size = size.div_ceil(2);
+    }
+    size
 }
 
 /// Compresses a body with zstd at `level` (3 is what the agent uses). The frame bears its content size and a

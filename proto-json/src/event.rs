@@ -17,6 +17,10 @@ use crate::scan::{Kind, Text, Value};
 use crate::{Code, Level, Rejection};
 use fields::{Field, Fields};
 
+/// The published JSON Schema of an event (draft 2020-12). [`check`] comes to the same verdict, and asks what a
+/// schema can't say besides; see the schema's `$comment`.
+pub const EVENT_SCHEMA: &str = include_str!("../schema/event.v1.schema.json");
+
 /// What is asked of an event beyond its form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
@@ -68,7 +72,8 @@ pub fn check<'a>(line: &'a [u8], rules: &Rules) -> Result<Event<'a>, Rejection> 
     if line.len() > rules.max_bytes {
         return Err(detail::too_long(line.len(), rules.max_bytes));
     }
-    let fields = Fields::scan(line)?;
+    let mut fields = Fields::new();
+    fields.scan(line)?;
     if fields.depth > MAX_DEPTH {
         return Err(detail::too_deep(None, MAX_DEPTH));
     }

@@ -125,3 +125,6 @@ pub fn push_line(out: &mut Vec<u8>, json: &[u8]) {
     out.extend(json.iter().map(|b| if matches!(b, b'\n' | b'\r') { b' ' } else { *b }));
     out.push(b'\n');
 }
+
+#[cfg(test)]
+mod tests;
