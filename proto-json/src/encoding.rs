@@ -77,7 +77,11 @@ pub fn decode(encoding: Encoding, body: &[u8], limit: usize) -> Result<Vec<u8>, 
     }
 }
 
-fn decode_zstd(body: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
+/// [`decode`] for zstd.
+///
+/// # Errors
+/// See [`DecodeError`].
+pub fn decode_zstd(body: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
     // A frame in one segment needs a window as large as its content. Where that is over the limit anyway, the
     // answer is that the body is too large, which can be mended by sending less, and not that its window is.
     if let Ok(Some(size)) = zstd::zstd_safe::get_frame_content_size(body)
