@@ -9,19 +9,17 @@
 //!
 //! Invariants: nothing is acknowledged before its commit; while the world is down nothing more is read; a batch's own
 //! failure delays no other batch; what the lane holds has a living lease.
-//! Limits: one group of at most `--group` batches and 32 MiB as it came, and [`RESTING`] failed ones.
+//! Limits: one group of at most `--group` batches and 32 MiB as it came, and [`fail::RESTING`] failed ones.
+
+mod commit;
+mod fail;
 
 use crate::Shared;
-use crate::failure::{Failure, Trouble, What};
 use crate::grip::Grip;
-use crate::metrics::BatchResult;
-use crate::narrow::Narrowing;
 use crate::portion::{Countable, decode_all, portions};
-use crate::settle::Verdict;
 use crate::transaction::Store;
-use crate::wait::{Backoff, rest_after};
-use jiff::Timestamp;
-use logweir_queue::{Done, Entry, EntryId, Item};
+use crate::wait::Backoff;
+use logweir_queue::{Entry, EntryId, Item};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -33,12 +31,6 @@ const BLOCK: Duration = Duration::from_millis(500);
 const RECLAIM: usize = 8;
 /// How many pieces of the pending list are looked at, at a time.
 const RECLAIM_PIECES: usize = 4;
-/// How many failed batches rest in a lane; more are left to be taken over after the lease.
-const RESTING: usize = 32;
-/// For how long of its transaction a suspect is suspected: a batch kills when it is decoded or sent, not while
-/// Postgres is slow.
-const SUSPICION: Duration = Duration::from_secs(1);
-
 /// The lane is to stop, and leaves what it holds to others.
 struct Stopped;
 
@@ -49,10 +41,9 @@ struct Resting {
     due: Instant,
 }
 
-/// A batch's own failure.
+/// A batch that failed by its own fault, and why.
 struct Failed {
     item: Item,
-    failures: u32,
     error: String,
 }
 
@@ -118,7 +109,7 @@ impl Lane {
         self.grip.renew_if_due().await;
         if let Some(at) = self.resting.iter().position(|resting| resting.due <= Instant::now()) {
             let Resting { item, failures, .. } = self.resting.swap_remove(at);
-            self.work(vec![(item, failures)], false).await;
+            self.work(vec![item], failures, None).await;
             return Ok(());
         }
         if Instant::now() >= self.reclaim_at && self.reclaim().await? {
@@ -129,7 +120,7 @@ impl Lane {
             // Idle is a good time to look for what others have left.
             self.reclaim_at = Instant::now();
         } else {
-            self.work(items.into_iter().map(|item| (item, 0)).collect(), false).await;
+            self.work(items, 0, None).await;
         }
         Ok(())
     }
@@ -185,7 +176,7 @@ impl Lane {
             self.grip.release(&id);
             return;
         }
-        self.work(vec![(item, 0)], true).await;
+        self.work(vec![item], 0, Some(id)).await;
     }
 
     async fn forgive(&mut self, id: &EntryId) {
@@ -194,13 +185,12 @@ impl Lane {
     }
 
     /// Does what can be done with these batches now; each is acknowledged, resting, a dead letter, or left to others.
-    async fn work(&mut self, items: Vec<(Item, u32)>, suspect: bool) {
+    /// `failures` is how often they have failed in this lane; `noted` is the suspect whose attempt was noted before.
+    async fn work(&mut self, items: Vec<Item>, failures: u32, mut noted: Option<EntryId>) {
         let mut failed: Vec<Failed> = Vec::new();
         let mut entries: Vec<Entry> = Vec::new();
-        let mut failures: std::collections::HashMap<EntryId, u32> = std::collections::HashMap::new();
-        for (item, before) in items {
+        for item in items {
             self.grip.hold(item.id());
-            failures.insert(item.id().clone(), before);
             match item {
                 Item::Batch(entry) => entries.push(entry),
                 Item::Unreadable(unreadable) if is_newer(&unreadable.reason) => {
@@ -208,14 +198,11 @@ impl Lane {
                         entry = %unreadable.id, error = %unreadable.reason,
                         "a batch is left in the queue for a newer worker"
                     );
-                    if suspect {
-                        self.forgive(&unreadable.id).await;
-                    }
                     self.grip.release(&unreadable.id);
                 }
                 Item::Unreadable(unreadable) => {
                     let error = unreadable.reason.clone();
-                    failed.push(Failed { item: Item::Unreadable(unreadable), failures: before, error });
+                    failed.push(Failed { item: Item::Unreadable(unreadable), error });
                 }
             }
         }
@@ -226,224 +213,24 @@ impl Lane {
             for (entry, decoded) in self.grip.during(decode_all(portion, max_bytes)).await {
                 match decoded {
                     Ok(batch) => countable.push(Countable { entry, batch }),
-                    Err(error) => failed.push(Failed { item: Item::Batch(entry), failures: 0, error }),
+                    Err(error) => failed.push(Failed { item: Item::Batch(entry), error }),
                 }
             }
-            let rest = portions.as_slice().iter().flatten();
-            let ids: Vec<EntryId> =
-                countable.iter().map(|c| &c.entry.id).chain(rest.map(|e| &e.id)).cloned().collect();
-            let result = self.commit(countable, suspect, &mut failed).await;
-            if let Err(Stopped) = result {
-                ids.iter().for_each(|id| self.grip.release(id));
+            if let Err(Stopped) = self.commit(&countable, &mut noted, &mut failed).await {
+                let left = portions.flatten().map(|entry| entry.id);
+                for id in countable.into_iter().map(|countable| countable.entry.id).chain(left) {
+                    self.grip.release(&id);
+                }
                 break;
             }
         }
-        for mut one in failed {
-            one.failures = failures.get(one.item.id()).copied().unwrap_or(0);
-            if suspect {
-                // What is noted now is the real reason.
-                self.forgive(&one.item.id().clone()).await;
-            }
-            self.failed(one).await;
+        // Whatever it was, it didn't kill; what is noted below is the real reason.
+        if let Some(id) = noted {
+            self.forgive(&id).await;
         }
-    }
-
-    /// Counts these batches, in as few transactions as their own failures allow, and acknowledges them.
-    async fn commit(
-        &mut self,
-        countable: Vec<Countable>,
-        suspect: bool,
-        failed: &mut Vec<Failed>,
-    ) -> Result<(), Stopped> {
-        let mut noted = suspect.then(|| countable.first().map(|c| c.entry.id.clone())).flatten();
-        let mut narrowing = Narrowing::of(countable.len());
-        let mut backoff = Backoff::default();
-        while let Some(range) = narrowing.next(self.most) {
-            let part = countable.get(range.clone()).unwrap_or_default();
-            match self.transaction(part, &mut noted).await {
-                Ok(verdicts) => {
-                    backoff = Backoff::default();
-                    self.most = self.most.saturating_mul(2).min(self.shared.args.group);
-                    self.finish(part, verdicts, failed).await;
-                }
-                Err(Failure::Batch(error)) => {
-                    self.shared.metrics.transaction_failed();
-                    // Postgres can be used, if not for this.
-                    self.shared.health.lane(self.number, None);
-                    match narrowing.failed(range).and_then(|one| countable.get(one)) {
-                        Some(one) => {
-                            failed.push(Failed { item: Item::Batch(one.entry.clone()), failures: 0, error });
-                        }
-                        None => {
-                            tracing::debug!(%error, batches = part.len(), "narrowing down a failed group")
-                        }
-                    }
-                }
-                Err(Failure::World(trouble)) => {
-                    if let Some(id) = noted.take() {
-                        self.forgive(&id).await;
-                    }
-                    self.shared.metrics.transaction_failed();
-                    if trouble.what == What::Timeout {
-                        self.most = (part.len() / 2).max(1);
-                    }
-                    narrowing.again(range);
-                    self.wait_for_the_world(&trouble, &mut backoff).await?;
-                }
-            }
+        for one in failed {
+            self.failed(one, failures).await;
         }
-        Ok(())
-    }
-
-    /// One transaction. While a suspect's takes long, that is Postgres: its noted attempt is forgiven.
-    async fn transaction(
-        &mut self,
-        part: &[Countable],
-        noted: &mut Option<EntryId>,
-    ) -> Result<Vec<Verdict>, Failure> {
-        let begun = Instant::now();
-        let batches: Vec<_> = part.iter().map(|countable| &countable.batch).collect();
-        let oldest_ms = now_ms().saturating_sub(self.shared.args.retention_ms());
-        let queue = &self.shared.queue;
-        let applying = async {
-            let mut applying = Box::pin(self.store.apply(&batches, oldest_ms));
-            if let Some(id) = noted.as_ref() {
-                tokio::select! {
-                    biased;
-                    applied = &mut applying => return applied,
-                    () = sleep(SUSPICION) => {}
-                }
-                match queue.forgive_attempt(id).await {
-                    Ok(()) => *noted = None,
-                    Err(error) => tracing::debug!(%error, "an attempt is not forgiven yet"),
-                }
-            }
-            applying.await
-        };
-        let committed = self.grip.during(applying).await?;
-        self.shared.metrics.committed(begun.elapsed(), committed.most_ranges);
-        self.shared.health.lane(self.number, None);
-        Ok(committed.verdicts)
-    }
-
-    async fn wait_for_the_world(&mut self, trouble: &Trouble, backoff: &mut Backoff) -> Result<(), Stopped> {
-        let shared = Arc::clone(&self.shared);
-        shared.metrics.world_retry(trouble.what);
-        tracing::debug!(error = %trouble, what = trouble.what.as_str(), lane = self.number, "trying again");
-        // A deadlock now and then is no news; one that stays is.
-        if !trouble.what.passes_by_itself() || backoff.tries() >= 5 {
-            shared.health.lane(self.number, Some(trouble.detail.clone()));
-        }
-        if trouble.what == What::Schema {
-            shared.schema.is_missing();
-        }
-        if self.stop.is_cancelled() && !trouble.what.passes_by_itself() {
-            return Err(Stopped);
-        }
-        let wait = sleep(backoff.next());
-        if trouble.what.passes_by_itself() {
-            self.grip.during(wait).await;
-            return Ok(());
-        }
-        let stop = self.stop.clone();
-        let waited = stop.run_until_cancelled(async {
-            wait.await;
-            shared.schema.ready().await;
-        });
-        // After the signal there is one try more.
-        self.grip.during(waited).await;
-        Ok(())
-    }
-
-    /// After the commit: metrics, and the acknowledgement.
-    async fn finish(&mut self, part: &[Countable], verdicts: Vec<Verdict>, failed: &mut Vec<Failed>) {
-        let now = now_ms();
-        let mut done: Vec<Done> = Vec::with_capacity(part.len());
-        for (Countable { entry, batch }, verdict) in part.iter().zip(verdicts) {
-            if let Verdict::Refused(error) = verdict {
-                failed.push(Failed { item: Item::Batch(entry.clone()), failures: 0, error });
-                continue;
-            }
-            let from_event = batch.oldest_ms.map(|oldest| now.saturating_sub(oldest));
-            self.shared.metrics.done(&verdict, from_event, now.saturating_sub(entry.at_ms));
-            if let Verdict::Done { too_old: too_old @ 1.., .. } = verdict {
-                tracing::warn!(
-                    batch = %entry.batch, agent = %entry.agent, events = too_old,
-                    "events older than --retention are not counted, but noted in losses"
-                );
-            }
-            tracing::debug!(
-                batch = %entry.batch, agent = %entry.agent, traceparent = entry.traceparent.as_deref(), ?verdict,
-                "committed"
-            );
-            done.push(Item::Batch(entry.clone()).done());
-        }
-        let (shared, stop) = (Arc::clone(&self.shared), self.stop.clone());
-        // What isn't acknowledged comes again, and is found to be counted.
-        self.grip.insist(&stop, "acknowledge", || Box::pin(shared.queue.acknowledge(&done))).await;
-        for one in &done {
-            self.grip.release(&one.id);
-        }
-    }
-
-    /// Notes an attempt; the batch rests, or goes to the dead letters.
-    async fn failed(&mut self, Failed { item, failures, error }: Failed) {
-        let (shared, stop, id) = (Arc::clone(&self.shared), self.stop.clone(), item.id().clone());
-        shared.metrics.batch(BatchResult::Failed);
-        let Some(noted) = self
-            .grip
-            .insist(&stop, "note an attempt", || Box::pin(shared.queue.note_attempt(&id, &self.name, &error)))
-            .await
-        else {
-            self.grip.release(&id);
-            return;
-        };
-        // An entry that is gone has no note any more; what this lane saw of it is enough.
-        let attempts = noted.count.max(failures.saturating_add(1));
-        let (batch, agent, traceparent) = about(&item);
-        tracing::warn!(
-            entry = %id, batch, agent, traceparent, %error, attempt = attempts, of = shared.args.max_attempts,
-            "a batch can't be counted"
-        );
-        if attempts >= shared.args.max_attempts {
-            self.bury(item, attempts, &error).await;
-        } else if self.resting.len() < RESTING {
-            self.resting.push(Resting {
-                item,
-                failures: attempts,
-                due: Instant::now() + rest_after(attempts),
-            });
-        } else {
-            self.grip.release(&id);
-        }
-    }
-
-    async fn bury(&mut self, item: Item, attempts: u32, error: &str) {
-        let (shared, stop, id) = (Arc::clone(&self.shared), self.stop.clone(), item.id().clone());
-        let buried = self
-            .grip
-            .insist(&stop, "move a batch to the dead letters", || {
-                Box::pin(shared.queue.dead_letter(&id, &self.name, error))
-            })
-            .await;
-        self.grip.release(&id);
-        if let Some(Some(letter)) = buried {
-            shared.metrics.batch(BatchResult::DeadLettered);
-            let (batch, agent, traceparent) = about(&item);
-            tracing::error!(
-                entry = %id, dead_letter = %letter, batch, agent, traceparent, error, attempts,
-                "a batch went to the dead letters: `logweir dlq show {letter}` has it"
-            );
-        }
-    }
-}
-
-fn about(item: &Item) -> (Option<String>, Option<&str>, Option<&str>) {
-    match item {
-        Item::Batch(entry) => {
-            (Some(entry.batch.to_string()), Some(entry.agent.as_str()), entry.traceparent.as_deref())
-        }
-        Item::Unreadable(_) => (None, None, None),
     }
 }
 
@@ -451,10 +238,6 @@ fn about(item: &Item) -> (Option<String>, Option<&str>, Option<&str>) {
 fn is_newer(reason: &str) -> bool {
     let version = reason.strip_prefix("`v` is \"").and_then(|rest| rest.split('"').next());
     version.and_then(|version| version.parse::<u32>().ok()).is_some_and(|version| version > 1)
-}
-
-fn now_ms() -> i64 {
-    Timestamp::now().as_millisecond()
 }
 
 #[cfg(test)]

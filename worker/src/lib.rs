@@ -204,7 +204,8 @@ async fn run_lanes(shared: &Arc<Shared>, stop: &CancellationToken) {
         numbers.insert(start(&mut lanes, number, Duration::ZERO), number);
     }
     while !stop.is_cancelled() {
-        let Some(Some(Err(error))) = stop.run_until_cancelled(lanes.join_next()).await else { continue };
+        // A lane ends by itself only at the stop.
+        let Some(Some(Err(error))) = stop.run_until_cancelled(lanes.join_next()).await else { break };
         let number = numbers.remove(&error.id()).unwrap_or_default();
         tracing::error!(%error, lane = number, "a lane failed, and starts anew");
         numbers.insert(start(&mut lanes, number, AFTER_PANIC), number);

@@ -10,6 +10,7 @@ use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, NoTls};
 
 /// How long connecting may take, with the first words on it.
@@ -40,6 +41,11 @@ impl Database {
                 crate::failure::explain(&error)
             )
         })?;
+        if config.get_ssl_mode() == SslMode::Require {
+            return Err("--postgres asks for TLS (sslmode=require), which this worker doesn't speak: reach Postgres over \
+                        a private network, or through a proxy on this machine that does, and leave sslmode away"
+                .to_owned());
+        }
         config
             .connect_timeout(CONNECT)
             .keepalives(true)

@@ -287,3 +287,19 @@ mod tests {
         assert!(matches!(&settled.verdicts[..], [Verdict::Refused(why)] if why.contains("no set")));
     }
 }
+
+#[cfg(test)]
+#[cfg(feature = "fault-ledger-off")]
+mod fault {
+    use super::*;
+    use crate::batch::decode;
+    use crate::batch::tests::{AT, entry, line};
+
+    #[test]
+    fn what_comes_twice_counts_twice() {
+        let one = decode(&entry(1, 1, &[], &line(AT, "a", "info")), 1 << 20).unwrap();
+        let mut ledger = Ledger::from([(one.producer, Ok(Ranges::default()))]);
+        let counted = settle(&[&one, &one], &mut ledger, 0).counts;
+        assert_eq!(counted.values().map(|sum| sum.events).sum::<u64>(), 2);
+    }
+}

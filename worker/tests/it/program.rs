@@ -19,6 +19,7 @@ fn wrong_settings_end_with_2_and_say_what_is_right() {
         (&["--group", "0"], "--group"),
         (&["--postgres", "postgres://h:port/d"], "--postgres"),
         (&["--redis", "redis://:s3cret@h:port"], "--redis"),
+        (&["--postgres", "postgres://h/d?sslmode=require"], "TLS"),
         (&["nonsense"], "nonsense"),
     ] {
         let output = run(args);

@@ -105,3 +105,19 @@ async fn a_suspect_is_not_blamed_for_a_slow_postgres() {
     assert_eq!((rig.count("api").await.0, rig.depth().await.dead), (10, 0));
     worker.stop().await;
 }
+
+/// A batch that was taken over and can't be counted fails by its real reason, and by as many attempts as any other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspect_that_is_really_bad() {
+    let rig = Rig::start().await;
+    let id = rig.put(&Batch { body: b"nonsense".to_vec(), ..Batch::new(1, 1, 10, "x") }).await;
+    let mut dead = rig.queue.reader("dead");
+    dead.read(1, Duration::from_secs(1)).await.unwrap();
+    let worker = rig.worker(&["--lease", "300ms", "--max-attempts", "3"]).await;
+    rig.drained().await;
+    let letters = rig.queue.dead_letters(None, 10).await.unwrap();
+    assert_eq!((letters.len(), &letters[0].entry_id, letters[0].attempts), (1, &id, 3));
+    assert!(letters[0].error.contains("zstd"), "{}", letters[0].error);
+    assert_eq!(worker.metric("logweir_worker_batches_total{result=\"failed\"}"), 3.0);
+    worker.stop().await;
+}
