@@ -83,6 +83,7 @@ impl Database {
 
     fn settings(&self) -> String {
         let deadline = self.deadline.as_millis().max(2);
+        // A server that can look whether its client still lives (Linux) frees the locks of a killed worker in seconds.
         // Whoever turned synchronous_commit off for this user meant other programs: what is acknowledged must stay.
         format!(
             "SET TIME ZONE 'UTC';
@@ -91,7 +92,11 @@ impl Database {
              SET lock_timeout = {};
              SET default_transaction_isolation = 'read committed';
              SELECT set_config('synchronous_commit', 'on', false)
-             WHERE current_setting('synchronous_commit') = 'off'",
+             WHERE current_setting('synchronous_commit') = 'off';
+             DO $$ BEGIN
+               PERFORM set_config('client_connection_check_interval', '2s', false);
+             EXCEPTION WHEN others THEN NULL;
+             END $$",
             deadline / 2
         )
     }

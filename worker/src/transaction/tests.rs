@@ -126,5 +126,7 @@ async fn commits_are_durable() {
         let client = database.connect().await.unwrap();
         let row = client.query_one("SHOW synchronous_commit", &[]).await.unwrap();
         assert_eq!(row.get::<_, String>(0), expected);
+        let row = client.query_one("SHOW client_connection_check_interval", &[]).await.unwrap();
+        assert_eq!(row.get::<_, String>(0), "2s");
     }
 }

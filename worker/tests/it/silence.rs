@@ -1,8 +1,17 @@
 //! Workers that die or fall silent: their batches are taken over, and tried with care.
 
 use crate::common::{Batch, Rig, eventually};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+
+fn process(rig: &Rig, flags: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_logweir-worker"))
+        .args(["--redis", &rig.redis.url(), "--postgres", &rig.postgres.url(), "--admin", "127.0.0.1:0"])
+        .args(flags)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
 
 /// What a dead worker held is counted, and no attempt stays noted.
 #[tokio::test(flavor = "multi_thread")]
@@ -29,7 +38,42 @@ async fn what_a_dead_worker_held_is_taken_over() {
     worker.stop().await;
 }
 
-/// A batch whose worker died each time is not touched again.
+/// A batch whose worker dies each time it is touched: it is tried alone with the attempt noted before, and after
+/// --max-attempts it is not touched again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_kills_its_worker() {
+    let rig = Rig::start().await;
+    let first = rig.worker(&[]).await;
+    first.ready().await;
+    first.stop().await;
+    let id = rig.put(&Batch::new(1, 1, 10, "deadly")).await;
+    let mut dead = rig.queue.reader("dead");
+    dead.read(1, Duration::from_secs(1)).await.unwrap();
+    // The lock holds the transaction open for long enough to die in it.
+    let mut holder = rig.postgres.connect().await;
+    let lock = holder.transaction().await.unwrap();
+    lock.batch_execute("LOCK TABLE log_counts IN EXCLUSIVE MODE").await.unwrap();
+    let flags = ["--lease", "300ms", "--max-attempts", "3"];
+    for attempt in 1..=3 {
+        let mut worker = process(&rig, &flags);
+        eventually("the attempt is noted", async || {
+            rig.queue.attempts(&id).await.unwrap().is_some_and(|noted| noted.count == attempt)
+        })
+        .await;
+        worker.kill().unwrap();
+        worker.wait().unwrap();
+    }
+    let worker = rig.worker(&flags).await;
+    rig.drained().await;
+    lock.rollback().await.unwrap();
+    let letters = rig.queue.dead_letters(None, 10).await.unwrap();
+    assert_eq!((letters.len(), letters[0].attempts), (1, 3));
+    assert!(letters[0].error.contains("died"), "{}", letters[0].error);
+    assert_eq!(rig.count("deadly").await.0, 0);
+    worker.stop().await;
+}
+
+/// The same batch with one that only was beside it: three notes are enough, one is forgotten.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deadly_batch_ends_among_the_dead_letters() {
     let rig = Rig::start().await;
@@ -61,12 +105,7 @@ async fn a_worker_killed_in_the_middle_of_a_batch() {
     let first = rig.worker(&[]).await;
     first.ready().await;
     first.stop().await;
-    let mut process = Command::new(env!("CARGO_BIN_EXE_logweir-worker"))
-        .args(["--redis", &rig.redis.url(), "--postgres", &rig.postgres.url(), "--admin", "127.0.0.1:0"])
-        .args(["--lease", "500ms"])
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut process = process(&rig, &["--lease", "500ms"]);
     let mut holder = rig.postgres.connect().await;
     let lock = holder.transaction().await.unwrap();
     lock.batch_execute("LOCK TABLE log_counts IN EXCLUSIVE MODE").await.unwrap();
@@ -120,4 +159,39 @@ async fn a_suspect_that_is_really_bad() {
     assert!(letters[0].error.contains("zstd"), "{}", letters[0].error);
     assert_eq!(worker.metric("logweir_worker_batches_total{result=\"failed\"}"), 3.0);
     worker.stop().await;
+}
+
+/// Two processes are killed in turn, at whatever they do, while batches come, some of them twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_are_killed_again_and_again() {
+    let rig = Rig::start().await;
+    let flags = ["--lease", "300ms", "--max-attempts", "1000", "--group", "3"];
+    let mut workers = [process(&rig, &flags), process(&rig, &flags)];
+    for round in 0..16u64 {
+        for n in 0..20u64 {
+            let batch = Batch::new(u128::from(n % 4) + 1, round * 50 + n / 4 * 10 + 1, 10, "api");
+            rig.put(&batch).await;
+            if n % 5 == 0 {
+                rig.put(&batch).await;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(60 + round * 7)).await;
+        let victim = usize::from(round % 2 == 0);
+        workers[victim].kill().unwrap();
+        workers[victim].wait().unwrap();
+        workers[victim] = process(&rig, &flags);
+    }
+    rig.drained().await;
+    for mut worker in workers {
+        worker.kill().unwrap();
+        worker.wait().unwrap();
+    }
+    assert_eq!(rig.count("api").await.0, 16 * 200);
+    for producer in 1..=4 {
+        assert_eq!(rig.applied(producer).await, "{[1,801)}");
+    }
+    assert_eq!(
+        (rig.depth().await.dead, rig.redis.cli(&["HLEN", "logweir:{0}:attempts"])),
+        (0, "0".to_owned())
+    );
 }
