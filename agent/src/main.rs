@@ -7,34 +7,18 @@
 //! This file is the binary's edge: settings, logs and the exit code around [`agent`].
 
 mod agent;
+mod batch;
 mod config;
+mod files;
 mod handoff;
+mod journal;
 mod metrics;
-/// Stands in until the reading half is there.
-mod reader {
-    use crate::handoff::{Ended, ReadError, Sealed, Wake};
-    use crate::metrics::Metrics;
-    use crate::settings::Reading;
-    use tokio::sync::mpsc::{Receiver, Sender};
-    pub(crate) struct Reader(Receiver<Wake>);
-    impl Reader {
-        pub(crate) fn open(
-            _: Reading,
-            _: Metrics,
-            wakes: Receiver<Wake>,
-            _: Sender<Wake>,
-        ) -> Result<Reader, ReadError> {
-            Ok(Reader(wakes))
-        }
-        pub(crate) fn run(mut self, _: Sender<Sealed>) -> Result<Ended, ReadError> {
-            while !matches!(self.0.blocking_recv(), None | Some(Wake::Stop | Wake::End)) {}
-            Ok(Ended { unsettled: 0, rejected: 0, losses: 0 })
-        }
-    }
-}
+mod reader;
+mod records;
 mod retry;
 mod send;
 mod settings;
+mod spool;
 
 use agent::AgentError;
 use config::{Args, Settings};

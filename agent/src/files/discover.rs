@@ -1,0 +1,316 @@
+//! From patterns to the files that match now.
+//!
+//! ```text
+//! /var/log/{api,web}/**/*.log ──► /var/log + api, **, *.log      braces are written out, the literal part is the root
+//!                                 /var/log + web, **, *.log      each level is matched by itself: only folders that
+//!                                                                can lead to a match are read
+//! ```
+//!
+//! Invariants: symbolic links are followed, and a file is found once however many names lead to it. The folder that
+//! holds the agent's own state is passed over.
+//!
+//! Limits: at most [`MAX_ALTERNATIVES`] patterns after braces are written out, and [`MAX_DEPTH`] folders deep; a folder
+//! that was read is not read again, so links in a circle end. Compressed files are not read where a pattern matches them.
+
+use super::identity::Key;
+use globset::{GlobBuilder, GlobMatcher};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ffi::OsStr;
+use std::path::{Component, Path, PathBuf};
+
+const MAX_ALTERNATIVES: usize = 1024;
+const MAX_DEPTH: usize = 40;
+
+/// Their lines can't be read, and they hold lines that were read before.
+const COMPRESSED: [&str; 8] = ["gz", "zst", "bz2", "xz", "lz4", "zip", "Z", "tgz"];
+
+/// What is followed.
+#[derive(Debug)]
+pub(crate) struct Patterns {
+    literal: Vec<PathBuf>,
+    globs: Vec<(PathBuf, Vec<Level>)>,
+}
+
+#[derive(Debug, Clone)]
+enum Level {
+    Name(GlobMatcher),
+    /// `**`: any number of folders.
+    Any,
+}
+
+/// What a scan finds.
+#[derive(Debug, Default)]
+pub(crate) struct Scan {
+    /// The files, by device and inode.
+    pub(crate) files: BTreeMap<Key, PathBuf>,
+    /// The folders where new ones can appear.
+    pub(crate) folders: BTreeSet<PathBuf>,
+    /// What can't be followed, and why; each is worth one line in the log.
+    pub(crate) passed_over: BTreeMap<PathBuf, String>,
+}
+
+impl Patterns {
+    /// Takes paths and globs as they were given.
+    ///
+    /// # Errors
+    /// A sentence that names the pattern and what is wrong with it.
+    pub(crate) fn new(patterns: &[String]) -> Result<Self, String> {
+        let (mut literal, mut globs) = (Vec::new(), Vec::new());
+        for pattern in patterns {
+            let wrong = |why: &dyn std::fmt::Display| format!("cannot follow {pattern:?}: {why}");
+            let path = std::path::absolute(pattern).map_err(|error| wrong(&error))?;
+            literal.push(path.clone());
+            if !pattern.contains(['*', '?', '[', '{']) {
+                continue;
+            }
+            let mut alternatives = Vec::new();
+            expand(&path.to_string_lossy(), &mut alternatives).map_err(|why| wrong(&why))?;
+            for alternative in alternatives {
+                globs.push(levels(Path::new(&alternative)).map_err(|error| wrong(&error))?);
+            }
+        }
+        Ok(Self { literal, globs })
+    }
+
+    /// Finds what matches now, except below `state`.
+    pub(crate) fn scan(&self, state: &Path) -> Scan {
+        let mut scan = Scan::default();
+        let real = std::fs::canonicalize(state).unwrap_or_else(|_| state.to_path_buf());
+        let is_state = |path: &Path| std::fs::canonicalize(path).is_ok_and(|path| path.starts_with(&real));
+        for path in &self.literal {
+            if let Some(parent) = path.parent() {
+                scan.folders.insert(parent.to_path_buf());
+            }
+            match std::fs::metadata(path) {
+                Ok(metadata) if metadata.is_file() => {
+                    if !is_state(path) {
+                        scan.add(&metadata, path);
+                    }
+                }
+                Ok(metadata) => {
+                    let why = if metadata.is_dir() {
+                        "it is a folder; give DIR/*.log"
+                    } else {
+                        "it is no regular file"
+                    };
+                    scan.passed_over.insert(path.clone(), why.to_owned());
+                }
+                // It may come later.
+                Err(_) => {}
+            }
+        }
+        for (root, levels) in &self.globs {
+            if !is_state(root) {
+                let mut seen: HashSet<_> =
+                    std::fs::metadata(state).iter().map(|state| (Key::of(state), None)).collect();
+                scan.walk(root, levels, &mut seen, 0);
+            }
+        }
+        scan
+    }
+}
+
+impl Scan {
+    fn add(&mut self, metadata: &std::fs::Metadata, path: &Path) {
+        self.files.entry(Key::of(metadata)).or_insert_with(|| path.to_path_buf());
+    }
+
+    /// `seen` holds the folders that were read, with how many levels were left there; and that of the state, where
+    /// nothing is read whatever is left.
+    fn walk(
+        &mut self,
+        folder: &Path,
+        levels: &[Level],
+        seen: &mut HashSet<(Key, Option<usize>)>,
+        depth: usize,
+    ) {
+        let Some((level, below)) = levels.split_first() else { return };
+        let Ok(metadata) = std::fs::metadata(folder) else { return };
+        let key = Key::of(&metadata);
+        if depth > MAX_DEPTH || seen.contains(&(key, None)) || !seen.insert((key, Some(levels.len()))) {
+            return;
+        }
+        if let Level::Any = level {
+            self.walk(folder, below, seen, depth);
+        }
+        let entries = match std::fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+            Err(error) => {
+                self.passed_over.insert(folder.to_path_buf(), error.to_string());
+                return;
+            }
+        };
+        self.folders.insert(folder.to_path_buf());
+        for entry in entries.flatten() {
+            let (name, path) = (entry.file_name(), entry.path());
+            let next = match level {
+                Level::Any => levels,
+                Level::Name(glob) if glob.is_match(Path::new(&name)) => below,
+                Level::Name(_) => continue,
+            };
+            // A name that is gone already, or a link to nowhere.
+            let Ok(metadata) = std::fs::metadata(&path) else { continue };
+            if metadata.is_dir() {
+                self.walk(&path, next, seen, depth + 1);
+            } else if below.is_empty() && matches!(level, Level::Name(_)) {
+                self.matched(&metadata, &path, &name);
+            }
+        }
+    }
+
+    fn matched(&mut self, metadata: &std::fs::Metadata, path: &Path, name: &OsStr) {
+        let ending = Path::new(name).extension().and_then(OsStr::to_str).unwrap_or_default();
+        if COMPRESSED.contains(&ending) {
+            self.passed_over.insert(path.to_path_buf(), "it is compressed".to_owned());
+        } else if metadata.is_file() {
+            self.add(metadata, path);
+        } else {
+            self.passed_over.insert(path.to_path_buf(), "it is no regular file".to_owned());
+        }
+    }
+}
+
+/// The folder before the first level with a wildcard, and the levels from there on.
+fn levels(path: &Path) -> Result<(PathBuf, Vec<Level>), globset::Error> {
+    let (mut root, mut levels) = (PathBuf::new(), Vec::new());
+    for component in path.components() {
+        let text = component.as_os_str().to_string_lossy();
+        let wild = matches!(component, Component::Normal(_)) && text.contains(['*', '?', '[', '\\']);
+        if levels.is_empty() && !wild {
+            root.push(component);
+        } else if text == "**" {
+            levels.push(Level::Any);
+        } else {
+            let glob = GlobBuilder::new(&text).literal_separator(true).backslash_escape(true).build()?;
+            levels.push(Level::Name(glob.compile_matcher()));
+        }
+    }
+    if levels.is_empty() {
+        // Braces alone: the last level is looked for by its name.
+        let name = root.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        levels.push(Level::Name(GlobBuilder::new(&globset::escape(&name)).build()?.compile_matcher()));
+        root.pop();
+    } else if matches!(levels.last(), Some(Level::Any)) {
+        levels.push(Level::Name(GlobBuilder::new("*").build()?.compile_matcher()));
+    }
+    Ok((root, levels))
+}
+
+/// Writes braces out: `a{b,c}` is `ab` and `ac`. What stands in a character class or after a backslash is no brace.
+fn expand(pattern: &str, out: &mut Vec<String>) -> Result<(), String> {
+    let (mut depth, mut open, mut cuts) = (0_usize, 0, Vec::new());
+    let (mut escaped, mut class) = (false, false);
+    for (at, c) in pattern.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            ']' if class => class = false,
+            _ if class => {}
+            '[' => class = true,
+            '{' => {
+                depth += 1;
+                if depth == 1 {
+                    open = at;
+                }
+            }
+            ',' if depth == 1 => cuts.push(at),
+            '}' if depth == 1 => {
+                let mut from = open + 1;
+                for to in cuts.into_iter().chain([at]) {
+                    let alternative = [&pattern[..open], &pattern[from..to], &pattern[at + 1..]].concat();
+                    expand(&alternative, out)?;
+                    from = to + 1;
+                }
+                return Ok(());
+            }
+            '}' if depth > 1 => depth -= 1,
+            _ => {}
+        }
+    }
+    if depth > 0 {
+        return Err("a brace is not closed".to_owned());
+    }
+    if out.len() >= MAX_ALTERNATIVES {
+        return Err(format!("its braces stand for more than {MAX_ALTERNATIVES} patterns"));
+    }
+    out.push(pattern.to_owned());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expanded(pattern: &str) -> Vec<String> {
+        let mut out = Vec::new();
+        expand(pattern, &mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn braces_are_written_out() {
+        assert_eq!(expanded("a{b,c{d,e/f}}g"), ["abg", "acdg", "ace/fg"]);
+        assert_eq!(expanded("[{]a"), ["[{]a"]);
+        assert_eq!(expanded("\\{a"), ["\\{a"]);
+        assert!(expand("a{b", &mut Vec::new()).is_err());
+        assert!(expand(&"{a,b}".repeat(11), &mut Vec::new()).is_err());
+    }
+
+    fn found(dir: &Path, patterns: &[&str]) -> Vec<String> {
+        let patterns: Vec<String> =
+            patterns.iter().map(|p| dir.join(p).to_str().unwrap().to_owned()).collect();
+        let scan = Patterns::new(&patterns).unwrap().scan(&dir.join("state"));
+        let mut names: Vec<String> = scan
+            .files
+            .values()
+            .map(|path| path.strip_prefix(dir).unwrap().to_str().unwrap().to_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn patterns_find_what_a_shell_would() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        for path in
+            ["a.log", "b.log", "b.log.gz", "c.txt", "x/a.log", "x/y/a.log", "state/journal.log", "w[1].log"]
+        {
+            let path = dir.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        assert_eq!(found(dir, &["a.log"]), ["a.log"]);
+        assert_eq!(found(dir, &["{a,b}.log"]), ["a.log", "b.log"]);
+        assert_eq!(found(dir, &["?.log*"]), ["a.log", "b.log"]);
+        assert_eq!(found(dir, &["[ab].log"]), ["a.log", "b.log"]);
+        assert_eq!(found(dir, &["*/*.log"]), ["x/a.log"]);
+        assert_eq!(found(dir, &["{x,x/y}/*.log"]), ["x/a.log", "x/y/a.log"]);
+        assert_eq!(found(dir, &["**/a.log"]), ["a.log", "x/a.log", "x/y/a.log"]);
+        assert_eq!(found(dir, &["x/**"]), ["x/a.log", "x/y/a.log"]);
+        assert_eq!(found(dir, &["w[1].log"]), ["w[1].log"]);
+        assert_eq!(found(dir, &["b.log.gz", "none.log"]), ["b.log.gz"]);
+    }
+
+    #[test]
+    fn links_are_followed_and_lead_to_one_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        std::fs::create_dir(dir.join("x")).unwrap();
+        std::fs::write(dir.join("x/a.log"), "").unwrap();
+        std::os::unix::fs::symlink(dir.join("x/a.log"), dir.join("l.log")).unwrap();
+        std::os::unix::fs::symlink(dir, dir.join("x/loop")).unwrap();
+        std::os::unix::fs::symlink(dir.join("nowhere"), dir.join("dead.log")).unwrap();
+        assert_eq!(found(dir, &["l.log"]), ["l.log"]);
+        assert_eq!(found(dir, &["**/*.log"]).len(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_followed_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let patterns = Patterns::new(&[dir.path().to_str().unwrap().to_owned()]).unwrap();
+        assert_eq!(patterns.scan(Path::new("/nonexistent")).passed_over.len(), 1);
+        assert!(Patterns::new(&["/a[".to_owned()]).is_err());
+    }
+}

@@ -1,0 +1,273 @@
+//! One followed file: an open handle, and the place up to where it was read.
+//!
+//! ```text
+//! ├─ fingerprint ─┤ … ├─ guard ─┤ new bytes │
+//!        checked            checked with the same read that brings the new bytes
+//! ```
+//!
+//! The handle stays open, so a file is read to its end whatever becomes of its name. A file that was truncated, even
+//! if it has grown past the old place again, is noticed because the bytes that were read before are no longer there.
+
+use super::identity::{Checksum, FINGERPRINT_BYTES, GUARD_BYTES, Key, born};
+use super::lines::Splitter;
+use crate::batch::{Source, length};
+use crate::journal::state::FileEntry;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A file that is followed.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    file: File,
+    /// As the journal will have it: its offset is where the next line begins.
+    pub(crate) entry: FileEntry,
+    pub(crate) source: Source,
+    pub(crate) splitter: Splitter,
+    /// From where the next bytes are read: the entry's offset, or further on inside a line that is too long.
+    pub(crate) read_at: u64,
+    /// The bytes before `read_at`.
+    guard: Vec<u8>,
+    /// The size at the last look.
+    pub(crate) size: u64,
+    /// The size at the look before, and before the file was seen to shrink.
+    previous: u64,
+    shrunk: Option<u64>,
+    /// How far behind it was when that was last shown.
+    pub(crate) shown: Option<u64>,
+    /// Size and time of change at the last look.
+    stamp: Stamp,
+    /// The stamp before the last read that came to the end: until it differs, a read would bring nothing.
+    drained: Option<Stamp>,
+    /// Whether its last name is gone.
+    pub(crate) unlinked: bool,
+    /// Whether a pattern matches it.
+    pub(crate) matched: bool,
+    /// Whether it is a segment of the spool.
+    pub(crate) spooled: bool,
+    /// When it was last seen to have grown or changed its name.
+    pub(crate) active: Duration,
+    /// Whether the entry differs from the journal's.
+    pub(crate) dirty: bool,
+    /// Whether nothing more is read from it.
+    pub(crate) finished: bool,
+}
+
+/// Size, and time of change in seconds and nanoseconds.
+type Stamp = (u64, i64, i64);
+
+/// What a read brings.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Fill {
+    /// So many bytes of the buffer are the guard; what follows is new.
+    Bytes(usize),
+    /// The content that was read before is no longer there.
+    Changed,
+}
+
+impl Tail {
+    /// Follows `file` from the entry's place, which was checked.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub(crate) fn new(file: File, entry: FileEntry, content: u64, max_line: usize) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        let guard = before(&file, entry.offset, GUARD_BYTES)?;
+        let source = Source {
+            content,
+            key: entry.key,
+            path: Arc::from(entry.path.as_path()),
+            service: Arc::from(entry.service.as_str()),
+        };
+        Ok(Self {
+            file,
+            source,
+            splitter: Splitter::new(max_line),
+            read_at: entry.offset,
+            guard,
+            entry,
+            size: metadata.size(),
+            previous: metadata.size(),
+            shrunk: None,
+            shown: None,
+            stamp: stamp(&metadata),
+            drained: None,
+            unlinked: metadata.nlink() == 0,
+            matched: true,
+            spooled: false,
+            active: Duration::ZERO,
+            dirty: false,
+            finished: false,
+        })
+    }
+
+    /// The entry of a file that is read from `offset` for the first time.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub(crate) fn first_entry(
+        file: &File,
+        path: PathBuf,
+        service: String,
+        offset: u64,
+    ) -> io::Result<FileEntry> {
+        let metadata = file.metadata()?;
+        Ok(FileEntry {
+            key: Key::of(&metadata),
+            path,
+            service,
+            offset,
+            fingerprint: Checksum::of(&head(file)?),
+            guard: Checksum::of(&before(file, offset, GUARD_BYTES)?),
+            carry_ms: 0,
+            timed: false,
+            born: born(&metadata),
+            closed_ms: None,
+        })
+    }
+
+    /// Looks at its size and whether it still has a name.
+    pub(crate) fn look(&mut self, now: Duration) -> io::Result<()> {
+        let metadata = self.file.metadata()?;
+        if stamp(&metadata) != self.stamp {
+            self.active = now;
+        }
+        self.stamp = stamp(&metadata);
+        self.previous = self.size;
+        self.size = metadata.size();
+        if self.size < self.previous {
+            self.shrunk = self.shrunk.max(Some(self.previous));
+        }
+        self.unlinked = metadata.nlink() == 0;
+        Ok(())
+    }
+
+    /// Whether a read could bring anything.
+    pub(crate) fn has_more(&self) -> bool {
+        !self.finished && self.drained != Some(self.stamp)
+    }
+
+    /// Whether it has changed since the last read that came to the end.
+    pub(crate) fn has_news(&self) -> bool {
+        self.drained != Some(self.stamp)
+    }
+
+    /// A read came to the end, and all whole lines were taken.
+    pub(crate) const fn set_drained(&mut self) {
+        self.drained = Some(self.stamp);
+    }
+
+    /// How large the content was, as far as that is known, when other content was found in its place.
+    pub(crate) fn seen(&self) -> u64 {
+        self.shrunk.unwrap_or(self.previous)
+    }
+
+    /// Bytes that are not yet taken.
+    pub(crate) const fn behind(&self) -> u64 {
+        self.size.saturating_sub(self.entry.offset)
+    }
+
+    /// Reads the guard and at most `want` bytes after it.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub(crate) fn fill(&mut self, buffer: &mut Vec<u8>, want: usize) -> io::Result<Fill> {
+        let head = head(&self.file)?;
+        if !self.entry.fingerprint.begins(&head) {
+            return Ok(Fill::Changed);
+        }
+        if self.entry.fingerprint.len() < head.len() {
+            self.entry.fingerprint = Checksum::of(&head);
+            self.dirty |= self.entry.offset > 0;
+        }
+        buffer.resize(self.guard.len() + want, 0);
+        let read = read_at(&self.file, buffer, self.read_at.saturating_sub(length(self.guard.len())))?;
+        buffer.truncate(read);
+        Ok(if buffer.starts_with(&self.guard) { Fill::Bytes(self.guard.len()) } else { Fill::Changed })
+    }
+
+    /// Moves the place on. `upto` are the buffer's bytes before the new place, from the guard on; so many of them
+    /// are new. With `whole` the next line begins there.
+    pub(crate) fn advance(&mut self, upto: &[u8], new: usize, whole: bool) {
+        self.guard.clear();
+        self.guard.extend_from_slice(&upto[upto.len().saturating_sub(GUARD_BYTES)..]);
+        self.read_at += length(new);
+        if whole {
+            self.entry.offset = self.read_at;
+            self.entry.guard = Checksum::of(&self.guard);
+            self.dirty = true;
+        }
+    }
+
+    /// Begins anew with other content.
+    pub(crate) fn restart(&mut self, content: u64) -> io::Result<()> {
+        let metadata = self.file.metadata()?;
+        self.size = metadata.size();
+        (self.previous, self.shrunk) = (self.size, None);
+        self.stamp = stamp(&metadata);
+        self.drained = None;
+        self.splitter.reset();
+        self.read_at = 0;
+        self.guard.clear();
+        self.entry.offset = 0;
+        self.entry.guard = Checksum::of(&[]);
+        self.entry.fingerprint = Checksum::of(&head(&self.file)?);
+        self.source.content = content;
+        self.dirty = true;
+        Ok(())
+    }
+
+    /// It has another name now.
+    pub(crate) fn renamed(&mut self, path: &Path, now: Duration) {
+        self.entry.path = path.to_path_buf();
+        self.source.path = Arc::from(path);
+        self.active = now;
+        self.dirty = true;
+    }
+
+    /// Makes what was read of it durable (for the spool; other files are the application's).
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+fn stamp(metadata: &std::fs::Metadata) -> Stamp {
+    (metadata.size(), metadata.mtime(), metadata.mtime_nsec())
+}
+
+/// The first bytes, as many as a fingerprint covers.
+pub(crate) fn head(file: &File) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; FINGERPRINT_BYTES];
+    let read = read_at(file, &mut bytes, 0)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+/// At most `len` bytes before `offset`.
+pub(crate) fn before(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+    let len = usize::try_from(offset).map_or(len, |offset| offset.min(len));
+    let mut bytes = vec![0; len];
+    let read = read_at(file, &mut bytes, offset - length(len))?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+/// Fills the buffer as far as the file goes.
+pub(crate) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], offset.saturating_add(length(filled))) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}

@@ -1,0 +1,80 @@
+//! The words of the records that are kept about what can't be counted.
+
+use super::core::Moment;
+use crate::handoff::Reject;
+use crate::journal::state::{Batch, Piece};
+use crate::metrics::Metrics;
+use crate::records::at;
+use logweir_proto::BatchId;
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// Bytes that can't be sent, or not any more.
+#[derive(Debug)]
+pub(super) struct Loss<'a> {
+    /// `truncated`, `replaced`, `deleted` or `maybe_counted`.
+    pub(super) reason: &'static str,
+    pub(super) path: &'a Path,
+    pub(super) start: u64,
+    /// `None` where nobody knows how much there was.
+    pub(super) end: Option<u64>,
+    /// The numbers that are given up: the first, and how many.
+    pub(super) batch: Option<(BatchId, u64)>,
+    pub(super) detail: &'a str,
+}
+
+/// The record of an event that was refused.
+pub(super) fn rejected(batch: &Batch, reject: &Reject, now: Moment) -> Value {
+    let piece = piece_of(batch, reject.number.get());
+    json!({
+        "at": at(now.unix_ms),
+        "code": reject.code,
+        "detail": reject.detail,
+        "producer": batch.id.producer.to_string(),
+        "number": reject.number.get(),
+        "file": piece.map(|piece| piece.path.to_string_lossy()),
+        "start": piece.map(|piece| piece.start),
+        "end": piece.map(|piece| piece.end),
+        "event": String::from_utf8_lossy(&reject.event),
+    })
+}
+
+fn piece_of(batch: &Batch, number: u64) -> Option<&Piece> {
+    let mut index = number.checked_sub(batch.id.seq.get())?;
+    batch.pieces.iter().find(|piece| {
+        let here = index < piece.events;
+        index = index.saturating_sub(piece.events);
+        here
+    })
+}
+
+/// The record of a line that is too long.
+pub(super) fn too_long(path: &Path, start: u64, end: u64, hash: u128, max: usize, now: Moment) -> Value {
+    json!({
+        "at": at(now.unix_ms),
+        "code": "too_long",
+        "detail": format!("the line is longer than {max} bytes; it stands in the file from start to end"),
+        "file": path.to_string_lossy(),
+        "start": start,
+        "end": end,
+        "checksum": format!("{hash:032x}"),
+    })
+}
+
+/// The record of a loss, which is also said in the log and counted.
+pub(super) fn lost(loss: &Loss<'_>, metrics: &Metrics, now: Moment) -> Value {
+    let Loss { reason, path, start, end, batch, detail } = loss;
+    let batch = batch.map(|(id, _)| tracing::field::display(id));
+    tracing::warn!(reason, file = %path.display(), start, end, batch, "lost: {detail}");
+    metrics.lost(reason, end.map_or(0, |end| end.saturating_sub(*start)));
+    json!({
+        "at": at(now.unix_ms),
+        "reason": loss.reason,
+        "file": loss.path.to_string_lossy(),
+        "start": loss.start,
+        "end": loss.end,
+        "batch": loss.batch.map(|(id, _)| id.to_string()),
+        "events": loss.batch.map(|(_, events)| events),
+        "detail": loss.detail,
+    })
+}

@@ -1,0 +1,209 @@
+//! What an earlier run left: batches to be sent again, and files to be read on.
+//!
+//! ```text
+//! unsettled batch ─► its pieces' bytes ─┬─ the same ──► parsed again ──► the same events, the same numbers
+//!                                       └─ others, or gone ──► maybe counted: reported, its numbers are given up
+//! known file ─► the same content ──► read on │ other content, gone ──► the rest is reported
+//! ```
+//!
+//! Invariant: nothing but the very bytes of a number's event is ever sent under that number.
+
+use super::core::Moment;
+use super::locate::{Locator, Place};
+use super::notes::{self, Loss};
+use super::scan::judge_file;
+use crate::files::identity::Key;
+use crate::files::lines::{Splitter, Step, checksum};
+use crate::files::tail::read_at;
+use crate::handoff::{ReadError, Sealed};
+use crate::journal::recovery::{Verdict, parts};
+use crate::journal::state::{Batch, FileEntry, Parsing, Piece, State};
+use crate::metrics::Metrics;
+use crate::settings::Reading;
+use jiff::tz::TimeZone;
+use logweir_proto::line::{self, Carry, Settings};
+use serde_json::Value;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// What comes out of it.
+#[derive(Debug, Default)]
+pub(super) struct Recovered {
+    /// The journal's state, with what is given up taken out.
+    pub(super) state: State,
+    /// Batches to be sent again.
+    pub(super) sealed: Vec<Sealed>,
+    /// Records for the losses file.
+    pub(super) lost: Vec<Value>,
+    /// Files that no pattern matches any more, and that have to be read to their end.
+    pub(super) left: Vec<PathBuf>,
+}
+
+/// What recovery works with.
+#[derive(Debug)]
+pub(super) struct Recovery<'a> {
+    pub(super) settings: &'a Reading,
+    pub(super) metrics: &'a Metrics,
+    pub(super) locator: Locator,
+    pub(super) spool: PathBuf,
+    pub(super) now: Moment,
+}
+
+impl Recovery<'_> {
+    /// Goes through all that the journal knows.
+    ///
+    /// # Errors
+    /// When a batch can't be parsed as it was, since this machine lacks the time zone.
+    pub(super) fn run(mut self, old: &State) -> Result<Recovered, ReadError> {
+        let mut out = Recovered::default();
+        for batch in old.batches.values() {
+            self.batch(batch, old, &mut out)?;
+        }
+        for entry in old.files.values() {
+            self.file(entry, &mut out);
+        }
+        Ok(out)
+    }
+
+    fn batch(&mut self, batch: &Batch, old: &State, out: &mut Recovered) -> Result<(), ReadError> {
+        let settings = self.parser(&batch.parsing)?;
+        let events: Vec<Option<Vec<u8>>> =
+            batch.pieces.iter().map(|piece| self.events(piece, &settings, old)).collect();
+        let there: Vec<bool> = events.iter().map(Option::is_some).collect();
+        let mut events = batch.pieces.iter().zip(events).filter_map(|(_, events)| events);
+        for part in parts(batch, &there) {
+            let body: Vec<u8> = events.by_ref().take(part.pieces.len()).flatten().collect();
+            out.sealed.push(Sealed {
+                id: part.id,
+                events: part.events(),
+                plain_bytes: crate::batch::length(body.len()),
+                body: logweir_proto::encoding::encode_zstd(&body, 3).into(),
+            });
+            out.state.batches.insert(part.id, part);
+        }
+        let mut passed = 0;
+        for (piece, there) in batch.pieces.iter().zip(there) {
+            if !there {
+                let id = batch
+                    .id
+                    .seq
+                    .plus(passed)
+                    .map_or(batch.id, |seq| logweir_proto::BatchId { seq, ..batch.id });
+                let loss = Loss {
+                    reason: "maybe_counted",
+                    path: &piece.path,
+                    start: piece.start,
+                    end: Some(piece.end),
+                    batch: Some((id, piece.events)),
+                    detail: "an attempt to send these lines may have been taken; they are not in the file any more, \
+                             so they can't be sent again",
+                };
+                out.lost.push(notes::lost(&loss, self.metrics, self.now));
+            }
+            passed += piece.events;
+        }
+        Ok(())
+    }
+
+    fn parser(&self, parsing: &Parsing) -> Result<Settings, ReadError> {
+        let timezone = if parsing.timezone == self.settings.timezone_name {
+            self.settings.timezone.clone()
+        } else {
+            TimeZone::get(&parsing.timezone).map_err(|error| {
+                ReadError::State(format!(
+                    "the journal in {} holds batches whose lines were read with the time zone {}, which this machine \
+                     doesn't know ({error}): install it, or send them with --timezone {0} on the machine that does",
+                    self.settings.state_dir.display(),
+                    parsing.timezone,
+                ))
+            })?
+        };
+        Ok(Settings {
+            format: parsing.format,
+            service: parsing.service.clone(),
+            file_service: String::new(),
+            default_level: parsing.default_level,
+            timezone,
+        })
+    }
+
+    /// The events of a piece, where its bytes are still there.
+    fn events(&mut self, piece: &Piece, settings: &Settings, old: &State) -> Option<Vec<u8>> {
+        let known = old.files.get(&piece.key).map(|entry| entry.path.as_path());
+        let paths: Vec<&Path> = [Some(piece.path.as_path()), known].into_iter().flatten().collect();
+        let right = |_: &Path, file: &File| bytes_of(piece, file).is_some();
+        let Place::Here(_, file) = self.locator.find(piece.key, &paths, right) else { return None };
+        parse(piece, &bytes_of(piece, &file)?, settings)
+    }
+
+    fn file(&mut self, entry: &FileEntry, out: &mut Recovered) {
+        let spooled = entry.path.starts_with(&self.spool);
+        let same = |path: &Path, file: &File| {
+            entry.fingerprint.len() > 0
+                && judge_file(entry, file, path, spooled).is_ok_and(|v| v == Verdict::Same)
+        };
+        match self.locator.find(entry.key, &[&entry.path], same) {
+            Place::Here(path, file) => match judge_file(entry, &file, &path, spooled) {
+                Ok(Verdict::Same) => {
+                    let key = file.metadata().map_or(entry.key, |metadata| Key::of(&metadata));
+                    if entry.closed_ms.is_none() && !spooled {
+                        out.left.push(path.clone());
+                    }
+                    out.state.files.insert(key, FileEntry { key, path, ..entry.clone() });
+                }
+                Ok(verdict) if !spooled => {
+                    let reason = if verdict == Verdict::Truncated { "truncated" } else { "replaced" };
+                    self.lose_rest(entry, reason, out);
+                }
+                Ok(_) => {}
+                Err(error) => self.keep(entry, &error.to_string(), out),
+            },
+            Place::Gone if spooled => {}
+            Place::Gone => self.lose_rest(entry, "deleted", out),
+            Place::Unknown => self.keep(entry, "its folder can't be read, or is not mounted", out),
+        }
+    }
+
+    fn keep(&self, entry: &FileEntry, why: &str, out: &mut Recovered) {
+        tracing::warn!(file = %entry.path.display(), "cannot be found: {why}; its place is kept");
+        out.state.files.insert(entry.key, entry.clone());
+    }
+
+    fn lose_rest(&self, entry: &FileEntry, reason: &'static str, out: &mut Recovered) {
+        if entry.closed_ms.is_some() {
+            return;
+        }
+        let detail = "the file was changed while no agent ran; what followed, if anything, was not read";
+        let loss = Loss { reason, path: &entry.path, start: entry.offset, end: None, batch: None, detail };
+        out.lost.push(notes::lost(&loss, self.metrics, self.now));
+    }
+}
+
+fn bytes_of(piece: &Piece, file: &File) -> Option<Vec<u8>> {
+    let size = file.metadata().ok()?.len();
+    let len = usize::try_from(piece.end - piece.start).ok().filter(|_| piece.end <= size)?;
+    let mut bytes = vec![0; len];
+    let read = read_at(file, &mut bytes, piece.start).ok()?;
+    (read == len && checksum(&bytes) == piece.hash).then_some(bytes)
+}
+
+/// The same bytes, parser and state at the start: the same events.
+fn parse(piece: &Piece, bytes: &[u8], settings: &Settings) -> Option<Vec<u8>> {
+    let settings = Settings { file_service: piece.service.clone(), ..settings.clone() };
+    let mut carry = Carry { timestamp_ms: piece.carry_ms };
+    let (mut out, mut at, mut events) = (Vec::new(), 0, 0);
+    // What was sent was within its limit at that time.
+    let mut splitter = Splitter::new(usize::MAX);
+    while at < bytes.len() {
+        at += match splitter.next(&bytes[at..], 0, true) {
+            Step::Line { bytes, taken } => {
+                line::to_event(bytes, &settings, &mut carry, &mut out);
+                events += 1;
+                taken
+            }
+            Step::Blank { taken } => taken,
+            Step::TooLong { .. } | Step::Skipped | Step::Need => return None,
+        };
+    }
+    (events == piece.events).then_some(out)
+}

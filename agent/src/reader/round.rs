@@ -1,0 +1,227 @@
+//! Reading: each file that has something new gets its turn.
+//!
+//! ```text
+//! file ─ fill ─► bytes ─ splitter ─► line ─ parser ─► event ─► open batch ─ full? ─► seal
+//! ```
+//!
+//! Limits: a turn reads [`CHUNK`] bytes, or one line where that is longer; a round has [`TURNS`] turns, so that what
+//! wakes the thread in between is taken in.
+
+use super::core::{Core, GRACE, Moment};
+use super::notes::{self, Loss};
+use crate::batch::{Line, length};
+use crate::files::identity::Key;
+use crate::files::lines::Step;
+use crate::files::tail::{Fill, Tail};
+use logweir_proto::line::{self, Carry, Settings};
+use std::ops::Bound::{Excluded, Unbounded};
+
+const CHUNK: usize = 256 << 10;
+const TURNS: usize = 16;
+
+impl Core {
+    /// Gives the files their turns, beginning after the one that had the last. Whether there may be more to read.
+    pub(super) fn round(&mut self, now: Moment) -> bool {
+        let mut keys: Vec<Key> = Vec::with_capacity(self.tails.len());
+        if let Some(cursor) = self.cursor {
+            keys.extend(self.tails.range((Excluded(cursor), Unbounded)).map(|(key, _)| *key));
+            keys.extend(self.tails.range(..=cursor).map(|(key, _)| *key));
+        } else {
+            keys.extend(self.tails.keys());
+        }
+        let mut turns = 0;
+        for key in keys {
+            if turns == TURNS {
+                return true;
+            }
+            // The tail is out of the map during its turn, which needs all the rest.
+            let Some(mut tail) = self.tails.remove(&key) else { continue };
+            let ending = self.is_ending(&tail, now);
+            let looked = tail.look(now.mono);
+            if looked.is_ok() && !self.held(now) && (tail.has_more() || (ending && !tail.finished)) {
+                turns += 1;
+                self.cursor = Some(key);
+                if let Err(error) = self.turn(&mut tail, ending, now) {
+                    tracing::warn!(file = %tail.entry.path.display(), "cannot read: {error}");
+                    tail.set_drained();
+                }
+            } else if let Err(error) = looked {
+                tracing::warn!(file = %tail.entry.path.display(), "cannot look at it: {error}");
+            }
+            if tail.dirty {
+                tail.dirty = false;
+                self.moved.insert(key, tail.entry.clone());
+            }
+            if tail.shown != Some(tail.behind()) {
+                tail.shown = Some(tail.behind());
+                self.metrics.behind(&tail.entry.path.to_string_lossy(), tail.behind());
+            }
+            self.tails.insert(key, tail);
+        }
+        turns > 0
+    }
+
+    /// Whether what stands at its end without a line end is a line, since nothing more is expected.
+    fn is_ending(&self, tail: &Tail, now: Moment) -> bool {
+        if tail.spooled {
+            return self.spool.as_ref().is_none_or(|spool| spool.is_complete(&tail.entry.path));
+        }
+        let left = !tail.matched || tail.unlinked;
+        self.settings.once || (left && now.mono.saturating_sub(tail.active) >= GRACE)
+    }
+
+    fn turn(&mut self, tail: &mut Tail, ending: bool, now: Moment) -> std::io::Result<()> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let result = self.turn_with(tail, ending, now, &mut buffer);
+        // One long line must not keep its memory.
+        buffer.truncate(2 * CHUNK);
+        buffer.shrink_to(2 * CHUNK);
+        self.buffer = buffer;
+        result
+    }
+
+    fn turn_with(
+        &mut self,
+        tail: &mut Tail,
+        ending: bool,
+        now: Moment,
+        buffer: &mut Vec<u8>,
+    ) -> std::io::Result<()> {
+        if !tail.entry.timed {
+            tail.entry.carry_ms = now.unix_ms;
+        }
+        let settings = Settings {
+            format: self.settings.format,
+            service: self.settings.service.clone(),
+            file_service: tail.entry.service.clone(),
+            default_level: self.settings.default_level,
+            timezone: self.settings.timezone.clone(),
+        };
+        let mut want = CHUNK;
+        loop {
+            let Fill::Bytes(guard) = tail.fill(buffer, want)? else { return self.changed(tail, now) };
+            let at_end = buffer.len() - guard < want;
+            let mut at = guard;
+            let whole = loop {
+                match tail.splitter.next(&buffer[at..], tail.read_at, at_end && ending) {
+                    Step::Line { bytes, taken } => {
+                        let raw = &buffer[at..at + taken];
+                        if !self.take_line(tail, bytes, raw, &settings, now) {
+                            return Ok(());
+                        }
+                        at += taken;
+                        tail.advance(&buffer[..at], taken, true);
+                        if self.batcher.is_full() {
+                            self.moved.insert(tail.entry.key, tail.entry.clone());
+                            tail.dirty = false;
+                            self.seal();
+                            if self.is_window_full() {
+                                return Ok(());
+                            }
+                        }
+                    }
+                    Step::Blank { taken } => {
+                        let (start, carry_ms) = (tail.read_at, tail.entry.carry_ms);
+                        let raw = &buffer[at..at + taken];
+                        let line = Line { start, raw, event: b"", before_ms: carry_ms, after_ms: carry_ms };
+                        self.batcher.skip(&tail.source, line);
+                        self.metrics.bytes_read.inc_by(length(taken));
+                        at += taken;
+                        tail.advance(&buffer[..at], taken, true);
+                    }
+                    Step::TooLong { start, taken, hash } => {
+                        at += taken;
+                        tail.advance(&buffer[..at], taken, true);
+                        self.too_long(tail, start, hash, now);
+                    }
+                    Step::Skipped => {
+                        let taken = buffer.len() - at;
+                        tail.advance(&buffer[..], taken, false);
+                        break true;
+                    }
+                    Step::Need => break at > guard || at_end,
+                }
+            };
+            if !whole {
+                // One line fills the buffer; at one byte over the limit it will be passed over.
+                want =
+                    want.saturating_mul(2).min(self.settings.max_line_bytes.saturating_add(1)).max(want + 1);
+                continue;
+            }
+            if at_end {
+                tail.set_drained();
+                tail.finished = ending && !tail.splitter.is_skipping();
+            }
+            return Ok(());
+        }
+    }
+
+    /// Adds a line's event to the open batch; `false` when there is no room for it in the window, so that it must
+    /// be read again.
+    fn take_line(
+        &mut self,
+        tail: &mut Tail,
+        bytes: &[u8],
+        raw: &[u8],
+        settings: &Settings,
+        now: Moment,
+    ) -> bool {
+        let before_ms = tail.entry.carry_ms;
+        let mut carry = Carry { timestamp_ms: before_ms };
+        let mut event = std::mem::take(&mut self.event);
+        event.clear();
+        line::to_event(bytes, settings, &mut carry, &mut event);
+        if self.batcher.is_full_for(event.len()) {
+            // All up to the line before this one.
+            self.moved.insert(tail.entry.key, tail.entry.clone());
+            tail.dirty = false;
+            self.seal();
+            if self.is_window_full() {
+                self.event = event;
+                return false;
+            }
+        }
+        let after_ms = carry.timestamp_ms;
+        let line = Line { start: tail.read_at, raw, event: &event, before_ms, after_ms };
+        self.batcher.push(&tail.source, line, now.mono);
+        tail.entry.timed |= after_ms != before_ms;
+        tail.entry.carry_ms = after_ms;
+        self.metrics.lines_read.inc();
+        self.metrics.bytes_read.inc_by(length(raw.len()));
+        self.event = event;
+        true
+    }
+
+    fn too_long(&mut self, tail: &Tail, start: u64, hash: u128, now: Moment) {
+        let (path, end) = (&tail.entry.path, tail.entry.offset);
+        tracing::warn!(file = %path.display(), start, end, "a line is too long, and is not sent");
+        self.noted.push(notes::too_long(path, start, end, hash, self.settings.max_line_bytes, now));
+        self.metrics.lines_read.inc();
+        self.metrics.bytes_read.inc_by(end - start);
+        self.metrics.rejected("too_long");
+        self.ended.rejected += 1;
+    }
+
+    /// What was read is no longer there: the file was truncated or written over. What was read of it stays valid.
+    fn changed(&mut self, tail: &mut Tail, now: Moment) -> std::io::Result<()> {
+        let (offset, seen) = (tail.entry.offset, tail.seen());
+        tracing::info!(
+            file = %tail.entry.path.display(),
+            offset,
+            "the file was truncated or written over; it is read from the beginning"
+        );
+        if seen > offset {
+            let loss = Loss {
+                reason: "truncated",
+                path: &tail.entry.path,
+                start: offset,
+                end: Some(seen),
+                batch: None,
+                detail: "the file was truncated or written over before these bytes were read",
+            };
+            self.lose(&loss, now);
+        }
+        self.contents += 1;
+        tail.restart(self.contents)
+    }
+}
