@@ -29,7 +29,7 @@ impl Taken {
         let events = self.events.lock().unwrap();
         let message = |event: &String| {
             let event: serde_json::Value = serde_json::from_str(event).unwrap();
-            event["message"].as_str().unwrap().to_owned()
+            event["message"].as_str().unwrap().trim_start_matches("INFO ").to_owned()
         };
         let mut messages: Vec<String> = events.values().map(message).collect();
         messages.sort();

@@ -37,7 +37,7 @@ impl Place {
 
     pub(crate) fn start(&self, collector: &str, args: &[&str]) -> Child {
         Command::new(env!("CARGO_BIN_EXE_logweir-agent"))
-            .args(["--collector", collector, "--timezone", "UTC", "--linger", "20ms", "--state-dir"])
+            .args(["--collector", collector, "--timezone", "UTC", "--state-dir"])
             .arg(self.path("state"))
             .args(args)
             .env_clear()
