@@ -13,6 +13,9 @@ pub(super) const NAMES: [&str; 3] = ["checkout", "payments", "search"];
 /// Small batches and a small window, so that one sees in seconds what takes much longer with the defaults.
 pub(super) const AGENT_FLAGS: [&str; 4] = ["--linger", "250ms", "--batch-events", "50"];
 
+/// A short lease, for the same reason: what a paused worker had in hand is soon taken over.
+pub(super) const WORKER_FLAGS: [&str; 2] = ["--lease", "5s"];
+
 /// Where the script is put.
 pub(super) fn script(home: &Path) -> PathBuf {
     home.join("app.sh")

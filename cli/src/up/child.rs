@@ -2,7 +2,9 @@
 
 use super::plan::{Role, Spec};
 use super::reaper::Reaper;
+use crate::failure::Failure;
 use anyhow::Context as _;
+use logweir_telemetry::exit::Exit;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -76,10 +78,13 @@ impl Child {
 
     fn ended(&self, status: ExitStatus) -> anyhow::Error {
         let (name, log) = (&self.spec.name, self.log.display());
-        anyhow::anyhow!(
-            "{name} has ended by itself ({status}); its log {log} ends with:\n{}",
-            self.log_tail()
-        )
+        let tail = self.log_tail();
+        let text = format!("{name} has ended by itself ({status}); its log {log} ends with:\n{tail}");
+        // Where a program is told something wrong by --collector-arg and the like, so are we.
+        if status.code() == Some(i32::from(Exit::Usage.code())) {
+            return Failure::Usage(text).into();
+        }
+        anyhow::anyhow!(text)
     }
 
     /// The last lines of its log, or that there is none.

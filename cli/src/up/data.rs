@@ -5,7 +5,7 @@
 //! DATA/ports.json      where everything is; there while it runs
 //! DATA/postgres.url    the same for psql "$(cat …)"
 //! DATA/secret          the password of Redis and Postgres
-//! DATA/redis/ DATA/postgres/ DATA/agent-NAME/ DATA/apps/ DATA/logs/
+//! DATA/redis/ DATA/postgres/ DATA/agents/ DATA/apps/ DATA/logs/
 //! ```
 
 use crate::failure::Failure;
@@ -79,7 +79,7 @@ impl DataDir {
         write!(lock, "{}", std::process::id())?;
         let dir = Self { root, lock };
         dir.forget_ports();
-        for name in ["logs", "redis", "apps"] {
+        for name in ["logs", "redis", "apps", "agents"] {
             let path = dir.path(name);
             DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|e| unusable(&e))?;
         }

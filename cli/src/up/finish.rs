@@ -75,7 +75,7 @@ async fn drained(
     loop {
         system.check()?;
         let sample = watch.sample().await.clone();
-        screen.show(start.elapsed(), &sample)?;
+        screen.show(&sample)?;
         let drained = sample.is_drained() && done(&sample);
         if drained && drained_before && sample.counts == last.counts {
             return Ok(sample);

@@ -236,7 +236,7 @@ async fn live(
                 sample = watch.sample() => sample,
                 () = stop.cancelled() => return Ok(false),
             };
-            screen.show(start.elapsed(), sample)?;
+            screen.show(sample)?;
         }
     }
 }

@@ -204,6 +204,9 @@ impl Plan {
             .admin(admin)
             .env("LOGWEIR_REDIS", &self.redis)
             .env("LOGWEIR_POSTGRES", &self.postgres);
+        if args.tail.is_empty() {
+            spec.args.extend(apps::WORKER_FLAGS.iter().map(OsString::from));
+        }
         spec.args.extend(args.worker_arg.iter().cloned());
         self.ports.worker_admin.push(format!("http://{admin}"));
         self.services.push(spec);
@@ -232,7 +235,7 @@ impl Plan {
         let mut spec = Spec::new(&format!("agent-{id}"), Role::Agent, self.programs.agent.clone())
             .flag("--collector", self.ports.collector.clone())
             .flag("--id", id)
-            .flag("--state-dir", data.path(format!("agent-{id}")))
+            .flag("--state-dir", data.path("agents").join(id))
             .flag("--from", "beginning")
             .admin(admin);
         spec.args.extend(flags.iter().map(OsString::from));

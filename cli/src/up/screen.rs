@@ -8,7 +8,7 @@ use super::watch::{Agent, Sample};
 use crate::output;
 use changes::Changes;
 use std::io::IsTerminal as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The most services in the table; with more, the rest is summed up.
 const MAX_SERVICES: usize = 12;
@@ -31,6 +31,8 @@ pub(super) struct Screen {
     mode: Mode,
     view: View,
     changes: Changes,
+    /// When all was ready.
+    start: Instant,
     /// How many lines of the table are on the terminal.
     drawn: usize,
 }
@@ -44,11 +46,12 @@ impl Screen {
             false => Mode::Lines,
         };
         let view = View { max_entries: plan.max_queue_entries, last: None };
-        Self { mode, view, changes: Changes::default(), drawn: 0 }
+        Self { mode, view, changes: Changes::default(), start: Instant::now(), drawn: 0 }
     }
 
-    /// Shows what was seen so long after the start.
-    pub(super) fn show(&mut self, at: Duration, sample: &Sample) -> anyhow::Result<()> {
+    /// Shows what was seen now.
+    pub(super) fn show(&mut self, sample: &Sample) -> anyhow::Result<()> {
+        let at = self.start.elapsed();
         for change in self.changes.of(at, sample) {
             self.event(&change)?;
         }

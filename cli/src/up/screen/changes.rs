@@ -51,7 +51,7 @@ impl Changes {
             }
         }
         self.silent.retain(|name| sample.silent.contains(name));
-        if self.backlog && !sample.is_under_way() && self.stopped.is_empty() {
+        if self.backlog && sample.is_drained() && self.stopped.is_empty() {
             news.push("all that was held back is drained".to_owned());
             self.backlog = false;
         }
