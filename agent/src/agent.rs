@@ -240,12 +240,10 @@ fn verdict(ended: Ended, once: bool, stopped: bool, metrics: &Metrics, state_dir
             "ended with batches that the collector hasn't acknowledged; they are in the journal, and the next run sends them"
         );
     } else {
-        tracing::info!(events_sent, "ended; all that was read is acknowledged");
+        tracing::info!(events_sent, "ended; nothing is left to send");
     }
     if once && stopped {
-        tracing::warn!(
-            "stopped before the end of the inputs was reached; the same command goes on from there"
-        );
+        tracing::warn!("stopped early; the same command goes on from there");
     }
     let negative = once && (rejected > 0 || losses > 0 || unsettled > 0 || stopped);
     if negative { Exit::Negative } else { Exit::Done }

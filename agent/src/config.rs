@@ -162,6 +162,11 @@ impl Args {
     /// # Errors
     /// A sentence that names the flag and says what would be right.
     pub(crate) fn settings(&self, env: impl Fn(&str) -> Option<PathBuf>) -> Result<Settings, String> {
+        if !self.collector.username().is_empty() || self.collector.password().is_some() {
+            // Said here, and without the URL: clap would print it.
+            return Err("--collector: no name or password belongs there; --token-file says who the agent is"
+                .to_owned());
+        }
         self.check_sizes()?;
         if let Some(service) = &self.service
             && !is_name(service, MAX_SERVICE_CHARS)
@@ -328,9 +333,6 @@ fn collector(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|e| wrong(&e.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
         return Err(wrong("it must begin with http:// or https://"));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(wrong("a name or password has no place in it: --token-file says who the agent is"));
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err(wrong("it must have no ? and no #"));

@@ -172,7 +172,7 @@ impl Gate {
         self.readiness.set(CHECK, Ok(()));
         if let Some((reason, lasted)) = back {
             let (reason, seconds) = (reason.as_str(), lasted.as_secs());
-            tracing::info!(batch = %whose.batch, trace_id = whose.trace, reason, seconds, "the collector takes batches again");
+            tracing::info!(batch = %whose.batch, trace_id = %whose.trace, reason, seconds, "the collector takes batches again");
         }
     }
 
@@ -221,16 +221,16 @@ fn say_held(say: bool, hold: &Hold, whose: Whose<'_>, wait: Duration) {
     let (detail, wait_ms) = (hold.detail.as_str(), u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
     match (say, hold.wait) {
         (false, _) => {
-            tracing::debug!(%batch, trace_id, reason, wait_ms, detail, "held back");
+            tracing::debug!(%batch, %trace_id, reason, wait_ms, detail, "held back");
         }
         (true, Wait::Long) => {
-            tracing::error!(%batch, trace_id, reason, wait_ms, detail, "the collector refuses this agent; nothing is lost, but somebody must mend the configuration");
+            tracing::error!(%batch, %trace_id, reason, wait_ms, detail, "the collector refuses this agent; nothing is lost, but somebody must mend the configuration");
         }
         (true, Wait::Backoff) => {
-            tracing::warn!(%batch, trace_id, reason, wait_ms, detail, "the collector doesn't answer as it should; trying again until it does");
+            tracing::warn!(%batch, %trace_id, reason, wait_ms, detail, "the collector doesn't answer as it should; trying again until it does");
         }
         (true, Wait::Told(_)) => {
-            tracing::info!(%batch, trace_id, reason, wait_ms, detail, "the collector says to come back later");
+            tracing::info!(%batch, %trace_id, reason, wait_ms, detail, "the collector says to come back later");
         }
     }
 }
