@@ -11,7 +11,8 @@ const SCRIPT: &str = include_str!("../../../examples/apps/app.sh");
 pub(super) const NAMES: [&str; 3] = ["checkout", "payments", "search"];
 
 /// Small batches and a small window, so that one sees in seconds what takes much longer with the defaults.
-pub(super) const AGENT_FLAGS: [&str; 4] = ["--linger", "250ms", "--batch-events", "50"];
+pub(super) const AGENT_FLAGS: [&str; 6] =
+    ["--linger", "250ms", "--batch-events", "50", "--window-batches", "8"];
 
 /// A short lease, for the same reason: what a paused worker had in hand is soon taken over.
 pub(super) const WORKER_FLAGS: [&str; 2] = ["--lease", "5s"];
