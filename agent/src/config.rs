@@ -1,5 +1,6 @@
 //! What can be set, which settings make no sense together, and the values that they become.
 
+use crate::files::discover::Patterns;
 use crate::send::http::Target;
 use crate::send::rate::MAX_RATE;
 use crate::settings::{From, Reading};
@@ -234,9 +235,12 @@ impl Args {
             None => default_state_dir(env, rustix::process::geteuid().is_root())
                 .ok_or("there is no home directory to keep the state in: say --state-dir DIR")?,
         };
+        let patterns: Vec<String> = patterns.into_iter().cloned().collect();
+        // The reader makes its own; here a wrong one is said before anything else happens, and with --check.
+        Patterns::new(&patterns)?;
         Ok(Reading {
             state_dir,
-            patterns: patterns.into_iter().cloned().collect(),
+            patterns,
             stdin: !stdin.is_empty(),
             once: self.once,
             from: if self.once { From::Beginning } else { self.from },

@@ -61,6 +61,7 @@ fn settings_that_cannot_work_name_the_flag() {
         };
         assert!(message.contains(name) && !message.contains("s3cret"), "{flags:?}: {message}");
     }
+    assert!(with(&["/tmp/[a"]).unwrap_err().contains("/tmp/[a"));
     assert!(parse(&["--collector", "http://h"]).unwrap_err().contains("PATH-OR-GLOB"));
     assert!(parse(&["f"]).unwrap_err().contains("--collector"));
 }
