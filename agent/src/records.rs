@@ -143,7 +143,7 @@ mod tests {
         let long = json!({"at": "1", "code": "too_long", "file": "a", "start": 1, "end": 9, "checksum": "x"});
         let event = json!({"at": "1", "code": "too_old", "producer": "p", "number": 3, "file": "a"});
         let mut records = Records::open(path.clone()).unwrap();
-        records.append(&[long.clone(), event.clone()]).unwrap();
+        records.append(&[long.clone(), event]).unwrap();
         records.append(std::slice::from_ref(&long)).unwrap();
         assert_eq!(lines(&path).len(), 3, "in one run the same place can really come again");
 

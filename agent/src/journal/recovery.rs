@@ -14,7 +14,7 @@ use logweir_proto::BatchId;
 use std::path::Path;
 
 /// What stands on disk under a key that the journal knows.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Found<'a> {
     pub(crate) path: &'a Path,
     pub(crate) size: u64,

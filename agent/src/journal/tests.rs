@@ -1,1 +1,210 @@
-//! Tests.
+//! The journal against its own prefixes, and through failures.
+
+use super::state::{Batch, FileEntry, Parsing, Piece};
+use super::*;
+use crate::files::identity::{Checksum, Key};
+use crate::journal::recovery::{Found, Verdict, judge, parts};
+use logweir_proto::line::Format;
+use logweir_proto::{BatchId, Level};
+use proptest::prelude::*;
+use std::os::unix::ffi::OsStrExt as _;
+
+const PRODUCER: &str = "0b6e2a52-6d0e-4b1c-9c0a-6f4d5c1f7a10";
+
+fn id(seq: u64) -> BatchId {
+    format!("{PRODUCER}/{seq}").parse().unwrap()
+}
+
+fn piece(file: u64, start: u64, events: u64) -> Piece {
+    let path = std::ffi::OsStr::from_bytes(b"/var/log/\xff.log");
+    Piece {
+        key: Key::new(1, file),
+        path: path.into(),
+        service: "a".to_owned(),
+        start,
+        end: start + 10 * events,
+        events,
+        hash: u128::MAX - u128::from(start),
+        carry_ms: -5,
+    }
+}
+
+fn batch(seq: u64, pieces: Vec<Piece>) -> Batch {
+    let (format, default_level) = (Format::Auto, Level::Warn);
+    Batch {
+        id: id(seq),
+        parsing: Parsing { format, service: None, default_level, timezone: "UTC".into() },
+        pieces,
+    }
+}
+
+fn file(ino: u64, offset: u64) -> FileEntry {
+    FileEntry {
+        key: Key::new(1, ino),
+        path: "/var/log/a.log".into(),
+        service: "a".to_owned(),
+        offset,
+        fingerprint: Checksum::of(b"first"),
+        guard: Checksum::of(b"last"),
+        carry_ms: 7,
+        timed: true,
+        born: Some(9),
+        closed_ms: None,
+    }
+}
+
+/// A plausible history: sealing, settling in any order, files that come and go.
+fn history() -> impl Strategy<Value = Vec<Delta>> {
+    prop::collection::vec((0_u64..4, 1_u64..5, any::<bool>(), any::<prop::sample::Index>()), 1..20).prop_map(
+        |steps| {
+            let (mut next, mut open, mut deltas) = (1, Vec::new(), Vec::new());
+            for (ino, events, settles, which) in steps {
+                let mut delta = Delta { files: vec![file(ino, next * 10)], ..Delta::default() };
+                if settles && !open.is_empty() {
+                    delta.settled.push(open.remove(which.index(open.len())));
+                    delta.forgotten.push(Key::new(1, (ino + 1) % 4));
+                }
+                delta.sealed.push(batch(next, vec![piece(ino, next * 10, events)]));
+                open.push(id(next));
+                next += events;
+                deltas.push(delta);
+            }
+            deltas
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_journal_is_its_history_and_a_damaged_one_a_prefix_or_refused(deltas in history(), at: prop::sample::Index, bit in 0..8) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::create(dir.path(), State::default()).unwrap();
+        let mut prefixes = vec![State::default()];
+        for delta in &deltas {
+            journal.commit(delta).unwrap();
+            let mut state = prefixes[prefixes.len() - 1].clone();
+            state.apply(delta).unwrap();
+            prefixes.push(state);
+        }
+        let bytes = std::fs::read(dir.path().join("journal")).unwrap();
+        prop_assert_eq!(bytes.len() as u64, journal.len());
+        prop_assert_eq!(&replay(&bytes).unwrap(), &prefixes[prefixes.len() - 1]);
+        prop_assert_eq!(journal.state(), &prefixes[prefixes.len() - 1]);
+
+        let cut = at.index(bytes.len());
+        match replay(&bytes[..cut]) {
+            Ok(state) => prop_assert!(prefixes.contains(&state)),
+            Err(why) => prop_assert!(cut < 16, "{why}"),
+        }
+        let mut flipped = bytes;
+        flipped[cut] ^= 1_u8 << bit;
+        if let Ok(state) = replay(&flipped) {
+            prop_assert!(prefixes.contains(&state));
+        }
+
+        // A snapshot is the same state.
+        let again = Journal::create(dir.path(), journal.state().clone()).unwrap();
+        prop_assert_eq!(&Journal::read(dir.path()).unwrap().unwrap(), again.state());
+    }
+
+    #[test]
+    fn parts_keep_the_numbers(events in prop::collection::vec((1_u64..4, any::<bool>()), 1..8)) {
+        let pieces: Vec<Piece> = events.iter().enumerate().map(|(at, (events, _))| piece(at as u64, 0, *events)).collect();
+        let there: Vec<bool> = events.iter().map(|(_, there)| *there).collect();
+        let whole = batch(5, pieces);
+        let number = |batches: &[Batch]| {
+            let mut numbers = Vec::new();
+            for batch in batches {
+                let mut next = batch.id.seq.get();
+                for piece in &batch.pieces {
+                    numbers.extend((next..next + piece.events).map(|number| (number, piece.key)));
+                    next += piece.events;
+                }
+            }
+            numbers
+        };
+        let mut expected = number(std::slice::from_ref(&whole));
+        let left: Vec<Key> = whole.pieces.iter().zip(&there).filter(|(_, t)| **t).map(|(p, _)| p.key).collect();
+        expected.retain(|(_, key)| left.contains(key));
+        prop_assert_eq!(number(&parts(&whole, &there)), expected);
+        if there.iter().all(|there| *there) {
+            prop_assert_eq!(parts(&whole, &there), vec![whole]);
+        }
+    }
+}
+
+#[test]
+fn after_a_failure_the_file_is_written_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = Journal::create(dir.path(), State::default()).unwrap();
+    let sealed = |seq| Delta { sealed: vec![batch(seq, vec![piece(1, 0, 1)])], ..Delta::default() };
+    journal.commit(&sealed(1)).unwrap();
+    journal.fails = true;
+    assert!(journal.commit(&sealed(2)).is_err());
+    assert!(!journal.is_sound() && journal.sync().is_err());
+    assert_eq!(Journal::read(dir.path()).unwrap().unwrap().batches.len(), 1, "half a record is cut off");
+    journal.commit(&sealed(3)).unwrap();
+    journal.fails = false;
+    journal.sync().unwrap();
+    assert!(journal.is_sound());
+    assert_eq!(Journal::read(dir.path()).unwrap().as_ref(), Some(journal.state()));
+    journal.fails = true;
+    journal.commit(&Delta { settled: vec![id(1)], ..Delta::default() }).unwrap_err();
+    journal.fails = false;
+    journal.sync().unwrap();
+    assert_eq!(Journal::read(dir.path()).unwrap().unwrap().batches.len(), 2);
+}
+
+#[test]
+fn history_is_compacted_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = Journal::create(dir.path(), State::default()).unwrap();
+    let mut largest = 0;
+    for seq in 1..20_000 {
+        let settled = if seq > 1 { vec![id(seq - 1)] } else { Vec::new() };
+        let sealed = vec![batch(seq, vec![piece(1, 0, 1)])];
+        journal.commit(&Delta { settled, sealed, ..Delta::default() }).unwrap();
+        journal.compact().unwrap();
+        largest = largest.max(journal.len());
+    }
+    assert!(largest < COMPACT_BYTES + 1000, "{largest}");
+    assert_eq!(Journal::read(dir.path()).unwrap().as_ref(), Some(journal.state()));
+}
+
+#[test]
+fn impossible_records_are_refused() {
+    let mut state = State::default();
+    assert!(state.apply(&Delta { settled: vec![id(1)], ..Delta::default() }).is_err());
+    let twice = Delta { sealed: vec![batch(1, vec![piece(1, 0, 1)]); 2], ..Delta::default() };
+    assert!(State::default().apply(&twice).is_err());
+    let empty = Delta { sealed: vec![batch(1, Vec::new())], ..Delta::default() };
+    assert!(State::default().apply(&empty).is_err());
+}
+
+#[test]
+fn a_file_is_the_same_only_if_its_bytes_are() {
+    let entry = file(1, 2000);
+    let found = Found {
+        path: &entry.path,
+        size: 2000,
+        born: Some(9),
+        head: b"first and more",
+        before: b"last",
+        spooled: false,
+    };
+    assert_eq!(judge(&entry, &found), Verdict::Same);
+    assert_eq!(judge(&entry, &Found { born: Some(1), ..found }), Verdict::Same);
+    assert_eq!(judge(&entry, &Found { size: 1999, ..found }), Verdict::Truncated);
+    assert_eq!(judge(&entry, &Found { head: b"fir", ..found }), Verdict::Replaced);
+    assert_eq!(judge(&entry, &Found { before: b"lost", ..found }), Verdict::Replaced);
+    let other = Path::new("/other");
+    assert_eq!(judge(&entry, &Found { path: other, ..found }), Verdict::Same);
+    assert_eq!(judge(&entry, &Found { path: other, spooled: true, ..found }), Verdict::Replaced);
+    let few = FileEntry { offset: 10, ..entry.clone() };
+    let found = Found { path: &few.path, size: 10, ..found };
+    assert_eq!(judge(&few, &found), Verdict::Same);
+    assert_eq!(judge(&few, &Found { born: Some(1), ..found }), Verdict::Replaced);
+    assert_eq!(judge(&few, &Found { born: None, ..found }), Verdict::Same);
+}

@@ -222,6 +222,13 @@ impl Core {
             self.lose(&loss, now);
         }
         self.contents += 1;
-        tail.restart(self.contents)
+        tail.restart(self.contents)?;
+        // Journaled at once, and with it what was read of the old content: else a new run would take the file for
+        // one that was truncated while no agent ran.
+        tail.dirty = false;
+        self.moved.insert(tail.entry.key, tail.entry.clone());
+        self.seal();
+        self.staged_files.append(&mut self.moved);
+        Ok(())
     }
 }
