@@ -144,9 +144,10 @@ impl Letters {
     }
 
     async fn show(&self, args: &Show, shared: &Shared) -> anyhow::Result<Exit> {
-        let letter = match entry_id(&args.id) {
-            Some(id) => self.queue.dead_letter_by_id(&id).await.map_err(self.failure())?,
-            None => None,
+        let letter = match args.id.parse::<EntryId>() {
+            Ok(id) => self.queue.dead_letter_by_id(&id).await.map_err(self.failure())?,
+            // What can't be an ID is the ID of nothing.
+            Err(_) => None,
         };
         let Some(letter) = letter else {
             unknown(&args.id);
@@ -185,9 +186,9 @@ impl Letters {
 
     async fn replay_ids(&self, args: &ReplayArgs, done: &mut Replayed) -> Result<(), Failure> {
         for id in &args.ids {
-            let outcome = match entry_id(id) {
-                Some(id) => self.queue.replay(&id).await.map_err(self.failure())?,
-                None => Replay::Unknown,
+            let outcome = match id.parse::<EntryId>() {
+                Ok(id) => self.queue.replay(&id).await.map_err(self.failure())?,
+                Err(_) => Replay::Unknown,
             };
             match outcome {
                 Replay::Queued(entry) => {
@@ -232,13 +233,6 @@ impl Letters {
         output::note(&format!("{} of {total} dead letters are queued again", done.replayed.len()));
         Ok(())
     }
-}
-
-/// An ID as Redis makes them; anything else is an ID of nothing.
-fn entry_id(text: &str) -> Option<EntryId> {
-    let (ms, seq) = text.split_once('-')?;
-    let number = |part: &str| part.bytes().all(|b| b.is_ascii_digit()) && part.parse::<u64>().is_ok();
-    (number(ms) && number(seq)).then(|| EntryId(text.to_owned()))
 }
 
 fn unknown(id: &str) {

@@ -2,7 +2,7 @@
 
 use super::apps;
 use super::plan::{Plan, Role};
-use super::screen::Screen;
+use super::screen::{Screen, bytes};
 use super::system::System;
 use super::watch::{Counts, Sample, Watch};
 use super::{Args, TICK};
@@ -86,14 +86,26 @@ async fn drained(
         }
         let patience = if sample.is_under_way() { STUCK } else { QUIET };
         if moved.elapsed() > patience || start.elapsed() > LIMIT {
-            if !drained {
-                screen.event("not everything is drained, and nothing moves any more")?;
+            if let Some(left) = left_over(&sample) {
+                screen.event(&left)?;
             }
             return Ok(sample);
         }
         last = sample;
         sleep(TICK).await;
     }
+}
+
+/// What has not come through, for people.
+fn left_over(sample: &Sample) -> Option<String> {
+    if sample.is_under_way() {
+        let unsettled: u64 = sample.agents.iter().map(|agent| agent.unsettled).sum();
+        let entries = sample.entries;
+        return Some(format!("given up: {unsettled} batches are unsettled, {entries} are in the queue"));
+    }
+    let behind: u64 = sample.agents.iter().map(|agent| agent.behind).sum();
+    let unread = format!("{} were not read: a last line counts once its end is written", bytes(behind));
+    (behind > 0).then_some(unread)
 }
 
 /// Refusals alone are no movement.

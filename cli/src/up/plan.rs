@@ -141,7 +141,8 @@ impl Plan {
         let (redis_at, postgres_at) = (chooser.free()?, chooser.free()?);
         let secret = data.secret()?;
         let url = |text: String| text.parse::<SecretUrl>().map_err(anyhow::Error::msg);
-        let redis = url(format!("redis://:{secret}@{redis_at}"))?;
+        // With its name, since redis-cli -u takes an empty one for a name.
+        let redis = url(format!("redis://default:{secret}@{redis_at}"))?;
         let postgres = url(format!("postgres://{POSTGRES_USER}:{secret}@{postgres_at}/postgres"))?;
         let mut plan = Self {
             ports: Ports {
