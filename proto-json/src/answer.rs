@@ -134,16 +134,20 @@ impl ProblemCode {
     }
 }
 
-/// RFC 9457 problem details.
+/// RFC 9457 problem details. Any member may be absent from what is read (§3.1 there).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// `urn:logweir:problem:` and the code.
+    #[serde(default)]
     pub r#type: String,
     /// A title for people, the same for each problem of this code.
+    #[serde(default)]
     pub title: String,
     /// The HTTP status.
+    #[serde(default)]
     pub status: u16,
     /// What was wrong this time, and what to do next.
+    #[serde(default)]
     pub detail: String,
     /// When to come back, in milliseconds; on 429 and 503.
     #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -143,7 +143,9 @@ pub(crate) fn decide(asked: &Asked, outcome: &Outcome, now: Timestamp) -> Action
         Outcome::Answer(answer) => answer,
         Outcome::Failed(detail) => return hold(Reason::Unreachable, Wait::Backoff, detail.clone()),
     };
-    let problem = Ours::of(answer);
+    let said = answer.body.as_deref().and_then(|body| serde_json::from_slice::<Problem>(body).ok());
+    let told_ms = said.as_ref().and_then(|said| said.retry_after_ms);
+    let problem = said.and_then(Ours::of);
     let detail = || shown(answer, problem.as_ref());
     let error = || hold(Reason::Error, Wait::Backoff, detail());
     match (answer.status, problem.as_ref().map(|problem| problem.code)) {
@@ -163,7 +165,7 @@ pub(crate) fn decide(asked: &Asked, outcome: &Outcome, now: Timestamp) -> Action
         (415, Some(code @ ProblemCode::Unsupported)) => Action::RejectAll { code, detail: detail() },
         (422, Some(ProblemCode::AllRejected)) => all_rejected(asked, problem.as_ref(), error),
         (408 | 425, _) => error(),
-        (429 | 503, code) => refused(answer, code, problem.as_ref(), detail(), now),
+        (429 | 503, code) => refused(answer, code, told_ms, detail(), now),
         (300..=499, _) => hold(Reason::Configuration, Wait::Long, detail()),
         _ => error(),
     }
@@ -180,8 +182,7 @@ struct Ours {
 }
 
 impl Ours {
-    fn of(answer: &Answer) -> Option<Self> {
-        let problem: Problem = serde_json::from_slice(answer.body.as_deref()?).ok()?;
+    fn of(problem: Problem) -> Option<Self> {
         let code = ProblemCode::of_type(&problem.r#type)?;
         Some(Self { code, problem })
     }
@@ -191,7 +192,7 @@ impl Ours {
 fn refused(
     answer: &Answer,
     code: Option<ProblemCode>,
-    problem: Option<&Ours>,
+    told_ms: Option<u64>,
     detail: String,
     now: Timestamp,
 ) -> Action {
@@ -205,8 +206,7 @@ fn refused(
         // A balancer without a collector behind it.
         _ => Reason::Error,
     };
-    let told = problem
-        .and_then(|ours| ours.problem.retry_after_ms)
+    let told = told_ms
         .map(Duration::from_millis)
         .or_else(|| retry_after::parse(answer.retry_after.as_deref()?, now))
         .map(retry_after::within_reason);

@@ -137,6 +137,10 @@ fn milliseconds_are_preferred_and_absurd_times_bounded() {
     assert_eq!(short(&after(3, balancer)), "hold error told 5000");
     let balancer = Answer { retry_after: Some("5".into()), ..answer(429, "") };
     assert_eq!(short(&after(3, balancer)), "hold rate_limited told 5000");
+    let terse = answer(503, r#"{"type":"https://example.org/problems/draining","retry_after_ms":1500}"#);
+    assert_eq!(short(&after(3, terse)), "hold draining told 1500");
+    let nameless = answer(429, r#"{"retry_after_ms":1500}"#);
+    assert_eq!(short(&after(3, nameless)), "hold rate_limited told 1500");
 }
 
 #[test]
