@@ -71,6 +71,7 @@ impl Spool {
     ) -> io::Result<Self> {
         if stdin.is_some() {
             std::fs::create_dir_all(&dir)?;
+            crate::journal::sync_directory(dir.parent().unwrap_or(&dir))?;
         }
         let old = segments(&dir);
         let bytes = old.iter().filter_map(|path| path.metadata().ok()).map(|metadata| metadata.len()).sum();

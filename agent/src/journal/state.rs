@@ -42,6 +42,14 @@ pub(crate) struct FileEntry {
     pub(crate) closed_ms: Option<i64>,
 }
 
+impl FileEntry {
+    /// Whether nothing of the content is unread for all that is known: it was read to its end and left alone, or was
+    /// empty when it was last seen.
+    pub(crate) const fn has_no_rest(&self) -> bool {
+        self.closed_ms.is_some() || (self.offset == 0 && self.fingerprint.len() == 0)
+    }
+}
+
 /// A run of lines of one file, whose events have consecutive numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -40,7 +40,7 @@ const RETRY: Duration = Duration::from_secs(1);
 const TIDY: Duration = Duration::from_secs(2);
 
 /// Scans that something wakes are at least so far apart; files that are followed are looked at with each step.
-const LOOK: Duration = Duration::from_millis(50);
+pub(super) const LOOK: Duration = Duration::from_millis(50);
 
 /// Further on another producer is begun: a gap costs the ledger 21 bytes.
 const MAX_GAPS: u64 = 500;
@@ -77,8 +77,9 @@ pub(crate) struct Core {
     pub(super) tails: BTreeMap<Key, Tail>,
     /// Whose turn was the last.
     pub(super) cursor: Option<Key>,
-    /// With `once`: what was read to its end.
+    /// With `once`: what was read to its end, and what waits for a handle.
     pub(super) done: BTreeSet<Key>,
+    pub(super) pending: Vec<PathBuf>,
     pub(super) contents: u64,
     pub(super) scan_at: Duration,
     pub(super) last_scan: Duration,
@@ -146,6 +147,7 @@ impl Core {
             tails: BTreeMap::new(),
             cursor: None,
             done: BTreeSet::new(),
+            pending: Vec::new(),
             contents: 0,
             scan_at: Duration::ZERO,
             last_scan: Duration::ZERO,
@@ -199,6 +201,7 @@ impl Core {
             if self.scan_at <= now.mono {
                 self.scan(now);
             }
+            self.follow_pending(now);
             self.follow_segments(now);
             busy = self.round(now);
             if self.settings.stdin && !self.settings.once && self.stdin_is_over() {

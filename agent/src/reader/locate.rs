@@ -6,6 +6,9 @@
 //! ```
 //!
 //! Only names are found here. Whether it is the same content is for the caller to judge.
+//!
+//! Invariants: what is found is held open, so that it can be renamed again meanwhile. A file is missing only if it
+//! was in none of several listings: one alone can miss a file that is renamed just then.
 
 use super::scan::open;
 use crate::files::identity::Key;
@@ -14,13 +17,29 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How often the folders are listed while something is missing, and how far apart.
+const LISTINGS: usize = 4;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Finds files by device and inode.
 #[derive(Debug)]
 pub(super) struct Locator {
     by_key: BTreeMap<Key, PathBuf>,
     by_inode: BTreeMap<u64, Vec<PathBuf>>,
-    listed: BTreeSet<PathBuf>,
+    held: BTreeMap<Key, (PathBuf, Option<File>)>,
+    /// They are there, and can't be opened.
+    closed: BTreeSet<Key>,
+}
+
+/// What is looked for.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    /// Where it was seen.
+    pub(super) paths: BTreeSet<PathBuf>,
+    /// Whether it will be read; else it is enough to know where it is.
+    pub(super) read: bool,
 }
 
 /// What became of a file.
@@ -30,43 +49,79 @@ pub(super) enum Place {
     Here(PathBuf, File),
     /// Its folder can be read, and it isn't there.
     Gone,
-    /// Nobody knows: the folder can't be read, or its file system isn't mounted.
+    /// Nobody knows: it or its folder can't be read, or its file system isn't mounted.
     Unknown,
 }
 
 impl Locator {
-    /// Knows these files already.
-    pub(super) fn new(files: &BTreeMap<Key, PathBuf>) -> Self {
+    /// Looks for these files among those that the patterns match, and among their siblings.
+    pub(super) fn new(matched: &BTreeMap<Key, PathBuf>, wanted: &BTreeMap<Key, Wanted>) -> Self {
+        let by_key = matched.clone();
         let mut locator =
-            Self { by_key: BTreeMap::new(), by_inode: BTreeMap::new(), listed: BTreeSet::new() };
-        for (key, path) in files {
-            locator.add(*key, path.clone());
+            Self { by_key, by_inode: BTreeMap::new(), held: BTreeMap::new(), closed: BTreeSet::new() };
+        for listing in 0..LISTINGS {
+            let missing = |(key, _): &(&Key, &Wanted)| !locator.held.contains_key(*key);
+            let missing: Vec<(&Key, &Wanted)> = wanted.iter().filter(missing).collect();
+            if missing.is_empty() {
+                break;
+            }
+            if listing > 1 {
+                std::thread::sleep(PAUSE);
+            }
+            if listing > 0 {
+                let paths = missing.iter().flat_map(|(_, wanted)| &wanted.paths);
+                locator.list(paths.filter_map(|path| path.parent()).collect());
+            }
+            for (key, wanted) in missing {
+                locator.hold(*key, wanted);
+            }
         }
         locator
     }
 
-    fn add(&mut self, key: Key, path: PathBuf) {
-        self.by_inode.entry(key.inode()).or_default().push(path.clone());
-        self.by_key.entry(key).or_insert(path);
-    }
-
-    /// Looks for a file that was last seen at one of these paths, and is the right one by `accept`.
-    pub(super) fn find(&mut self, key: Key, paths: &[&Path], accept: impl Fn(&Path, &File) -> bool) -> Place {
-        for path in paths {
-            if let Some(file) = open_if(path, |found| found == key) {
-                return Place::Here(path.to_path_buf(), file);
+    fn list(&mut self, folders: BTreeSet<&Path>) {
+        self.by_inode.clear();
+        for entry in folders.into_iter().flat_map(std::fs::read_dir).flatten().flatten() {
+            if let Ok(metadata) = entry.path().metadata()
+                && metadata.is_file()
+            {
+                self.by_inode.entry(metadata.ino()).or_default().push(entry.path());
+                self.by_key.insert(Key::of(&metadata), entry.path());
             }
         }
-        for path in paths {
-            self.list(path);
+    }
+
+    fn hold(&mut self, key: Key, wanted: &Wanted) {
+        let listed = self.by_key.get(&key).cloned();
+        for path in wanted.paths.iter().chain(&listed) {
+            match open_if(path, |found| found == key) {
+                Ok(Some(file)) => {
+                    self.closed.remove(&key);
+                    self.held.insert(key, (path.clone(), wanted.read.then_some(file)));
+                    return;
+                }
+                Ok(None) => {}
+                Err(_) => {
+                    self.closed.insert(key);
+                }
+            }
         }
-        if let Some(path) = self.by_key.get(&key)
-            && let Some(file) = open_if(path, |found| found == key)
-        {
-            return Place::Here(path.clone(), file);
+    }
+
+    /// A file that was looked for; by another device number only if it is the right one by `accept`.
+    pub(super) fn find(&self, key: Key, paths: &[&Path], accept: impl Fn(&Path, &File) -> bool) -> Place {
+        if let Some((path, file)) = self.held.get(&key) {
+            let file = match file {
+                Some(file) => file.try_clone().ok(),
+                None => open_if(path, |found| found == key).ok().flatten(),
+            };
+            return file.map_or(Place::Unknown, |file| Place::Here(path.clone(), file));
+        }
+        if self.closed.contains(&key) {
+            return Place::Unknown;
         }
         for path in self.by_inode.get(&key.inode()).into_iter().flatten() {
-            if let Some(file) = open_if(path, |found| found.inode() == key.inode())
+            if let Ok(Some(file)) = open_if(path, |found| found.inode() == key.inode())
                 && accept(path, &file)
             {
                 return Place::Here(path.clone(), file);
@@ -74,27 +129,25 @@ impl Locator {
         }
         if paths.iter().all(|path| is_gone(path, key)) { Place::Gone } else { Place::Unknown }
     }
-
-    /// Takes in the siblings of a path.
-    fn list(&mut self, path: &Path) {
-        let Some(folder) = path.parent() else { return };
-        if !self.listed.insert(folder.to_path_buf()) {
-            return;
-        }
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            if let Ok(metadata) = entry.path().metadata()
-                && metadata.is_file()
-            {
-                self.add(Key::of(&metadata), entry.path());
-            }
-        }
-    }
 }
 
-fn open_if(path: &Path, right: impl Fn(Key) -> bool) -> Option<File> {
-    let file = open(path).ok()?;
-    let metadata = file.metadata().ok()?;
-    (metadata.is_file() && right(Key::of(&metadata))).then_some(file)
+/// Opens the file if it is the right one.
+fn open_if(path: &Path, right: impl Fn(Key) -> bool) -> io::Result<Option<File>> {
+    let file = match open(path) {
+        Ok(file) => file,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        // Another file that may not be read is still another file.
+        Err(error) => {
+            return match path.metadata() {
+                Ok(metadata) if !right(Key::of(&metadata)) => Ok(None),
+                _ => Err(error),
+            };
+        }
+    };
+    let metadata = file.metadata()?;
+    Ok((metadata.is_file() && right(Key::of(&metadata))).then_some(file))
 }
 
 /// Whether a file that isn't found was deleted. An empty folder of another file system is a place where one is
@@ -106,7 +159,7 @@ fn is_gone(path: &Path, key: Key) -> bool {
                 let same = folder.metadata().is_ok_and(|metadata| metadata.dev() == key.device());
                 return same || entries.next().is_some();
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
             Err(_) => return false,
         }
     }

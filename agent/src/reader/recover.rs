@@ -9,7 +9,7 @@
 //! Invariant: nothing but the very bytes of a number's event is ever sent under that number.
 
 use super::core::Moment;
-use super::locate::{Locator, Place};
+use super::locate::{Locator, Place, Wanted};
 use super::notes::{self, Loss};
 use super::scan::judge_file;
 use crate::files::identity::Key;
@@ -23,6 +23,7 @@ use crate::settings::Reading;
 use jiff::tz::TimeZone;
 use logweir_proto::line::{self, Carry, Settings};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -35,8 +36,8 @@ pub(super) struct Recovered {
     pub(super) sealed: Vec<Sealed>,
     /// Records for the losses file.
     pub(super) lost: Vec<Value>,
-    /// Files that no pattern matches any more, and that have to be read to their end.
-    pub(super) left: Vec<PathBuf>,
+    /// Files to be read on, whatever their names are by now.
+    pub(super) found: Vec<(PathBuf, File)>,
 }
 
 /// What recovery works with.
@@ -49,12 +50,28 @@ pub(super) struct Recovery<'a> {
     pub(super) now: Moment,
 }
 
+/// The files that a state speaks of.
+pub(super) fn wanted(state: &State) -> BTreeMap<Key, Wanted> {
+    let mut all: BTreeMap<Key, Wanted> = BTreeMap::new();
+    for entry in state.files.values() {
+        let wanted = all.entry(entry.key).or_default();
+        wanted.paths.insert(entry.path.clone());
+        wanted.read = entry.closed_ms.is_none();
+    }
+    for piece in state.batches.values().flat_map(|batch| &batch.pieces) {
+        let wanted = all.entry(piece.key).or_default();
+        wanted.paths.insert(piece.path.clone());
+        wanted.read = true;
+    }
+    all
+}
+
 impl Recovery<'_> {
     /// Goes through all that the journal knows.
     ///
     /// # Errors
     /// When a batch can't be parsed as it was, since this machine lacks the time zone.
-    pub(super) fn run(mut self, old: &State) -> Result<Recovered, ReadError> {
+    pub(super) fn run(self, old: &State) -> Result<Recovered, ReadError> {
         let mut out = Recovered::default();
         for batch in old.batches.values() {
             self.batch(batch, old, &mut out)?;
@@ -65,10 +82,22 @@ impl Recovery<'_> {
         Ok(out)
     }
 
-    fn batch(&mut self, batch: &Batch, old: &State, out: &mut Recovered) -> Result<(), ReadError> {
+    fn batch(&self, batch: &Batch, old: &State, out: &mut Recovered) -> Result<(), ReadError> {
         let settings = self.parser(&batch.parsing)?;
-        let events: Vec<Option<Vec<u8>>> =
-            batch.pieces.iter().map(|piece| self.events(piece, &settings, old)).collect();
+        let mut events = Vec::new();
+        for piece in &batch.pieces {
+            match self.events(piece, &settings, old) {
+                Lines::Here(lines) => events.push(Some(lines)),
+                Lines::Lost => events.push(None),
+                Lines::Unknown => {
+                    let (path, id) = (piece.path.display(), batch.id);
+                    tracing::warn!(file = %path, batch = %id, "a batch can't be sent again now, since its file's folder \
+                        can't be read or is not mounted; it is kept for the next start");
+                    out.state.batches.insert(id, batch.clone());
+                    return Ok(());
+                }
+            }
+        }
         let there: Vec<bool> = events.iter().map(Option::is_some).collect();
         let mut events = batch.pieces.iter().zip(events).filter_map(|(_, events)| events);
         for part in parts(batch, &there) {
@@ -128,15 +157,19 @@ impl Recovery<'_> {
     }
 
     /// The events of a piece, where its bytes are still there.
-    fn events(&mut self, piece: &Piece, settings: &Settings, old: &State) -> Option<Vec<u8>> {
+    fn events(&self, piece: &Piece, settings: &Settings, old: &State) -> Lines {
         let known = old.files.get(&piece.key).map(|entry| entry.path.as_path());
         let paths: Vec<&Path> = [Some(piece.path.as_path()), known].into_iter().flatten().collect();
         let right = |_: &Path, file: &File| bytes_of(piece, file).is_some();
-        let Place::Here(_, file) = self.locator.find(piece.key, &paths, right) else { return None };
-        parse(piece, &bytes_of(piece, &file)?, settings)
+        let lines = match self.locator.find(piece.key, &paths, right) {
+            Place::Here(_, file) => bytes_of(piece, &file).and_then(|bytes| parse(piece, &bytes, settings)),
+            Place::Gone => None,
+            Place::Unknown => return Lines::Unknown,
+        };
+        lines.map_or(Lines::Lost, Lines::Here)
     }
 
-    fn file(&mut self, entry: &FileEntry, out: &mut Recovered) {
+    fn file(&self, entry: &FileEntry, out: &mut Recovered) {
         let spooled = entry.path.starts_with(&self.spool);
         let same = |path: &Path, file: &File| {
             entry.fingerprint.len() > 0
@@ -146,10 +179,10 @@ impl Recovery<'_> {
             Place::Here(path, file) => match judge_file(entry, &file, &path, spooled) {
                 Ok(Verdict::Same) => {
                     let key = file.metadata().map_or(entry.key, |metadata| Key::of(&metadata));
+                    out.state.files.insert(key, FileEntry { key, path: path.clone(), ..entry.clone() });
                     if entry.closed_ms.is_none() && !spooled {
-                        out.left.push(path.clone());
+                        out.found.push((path, file));
                     }
-                    out.state.files.insert(key, FileEntry { key, path, ..entry.clone() });
                 }
                 Ok(verdict) if !spooled => {
                     let reason = if verdict == Verdict::Truncated { "truncated" } else { "replaced" };
@@ -170,13 +203,23 @@ impl Recovery<'_> {
     }
 
     fn lose_rest(&self, entry: &FileEntry, reason: &'static str, out: &mut Recovered) {
-        if entry.closed_ms.is_some() {
+        if entry.has_no_rest() {
             return;
         }
         let detail = "the file was changed while no agent ran; what followed, if anything, was not read";
         let loss = Loss { reason, path: &entry.path, start: entry.offset, end: None, batch: None, detail };
         out.lost.push(notes::lost(&loss, self.metrics, self.now));
     }
+}
+
+/// What became of a piece's lines.
+enum Lines {
+    /// Their events.
+    Here(Vec<u8>),
+    /// The bytes are others, or gone.
+    Lost,
+    /// Nobody knows just now.
+    Unknown,
 }
 
 fn bytes_of(piece: &Piece, file: &File) -> Option<Vec<u8>> {

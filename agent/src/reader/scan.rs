@@ -11,7 +11,7 @@
 //!
 //! Limits: `max_files` handles; the places of [`MAX_CLOSED`] files that are left alone.
 
-use super::core::{Core, GRACE, Mode, Moment};
+use super::core::{Core, GRACE, LOOK, Mode, Moment};
 use super::notes::{self, Loss};
 use crate::files::identity::{Key, born};
 use crate::files::tail::{self, Tail};
@@ -41,14 +41,27 @@ impl Core {
                 if tail.entry.path != *path {
                     tail.renamed(path, now.mono);
                 }
-            } else if !self.done.contains(key) && (first || !self.settings.once) {
+            } else if !self.settings.once {
                 self.follow_new(path, now);
+            } else if first {
+                self.pending.push(path.clone());
             }
         }
         for (path, why) in scan.passed_over {
             self.say_once(&path, &format!("not followed: {why}"));
         }
         self.folders = Some(scan.folders);
+    }
+
+    /// With `once`: files that were found at the start get their handles one after another.
+    pub(super) fn follow_pending(&mut self, now: Moment) {
+        while self.tails.len() < self.settings.max_files.max(1)
+            && let Some(path) = self.pending.pop()
+        {
+            if let Err(error) = self.follow(&path, None, now) {
+                self.say_once(&path, &format!("cannot read it: {error}"));
+            }
+        }
     }
 
     /// Follows a file that a pattern matches.
@@ -61,14 +74,24 @@ impl Core {
         match self.follow(path, None, now) {
             Ok(()) => {}
             // It is gone again, or renamed: the next scan sees.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.scan_at = now.mono,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.scan_at = now.mono + LOOK,
             Err(error) => self.say_once(path, &format!("cannot follow it: {error}")),
         }
     }
 
     /// Opens a file, and follows it from where the journal knows it, or from the beginning.
-    pub(super) fn follow(&mut self, path: &Path, service: Option<&str>, now: Moment) -> io::Result<()> {
-        let file = open(path)?;
+    fn follow(&mut self, path: &Path, service: Option<&str>, now: Moment) -> io::Result<()> {
+        self.follow_file(open(path)?, path, service, now)
+    }
+
+    /// The same with a file that is open already.
+    pub(super) fn follow_file(
+        &mut self,
+        file: File,
+        path: &Path,
+        service: Option<&str>,
+        now: Moment,
+    ) -> io::Result<()> {
         let metadata = file.metadata()?;
         let key = Key::of(&metadata);
         if !metadata.is_file() || self.tails.contains_key(&key) || self.done.contains(&key) {
@@ -86,7 +109,16 @@ impl Core {
         // Journaled at first sight, so that it is found again wherever it is moved while no agent runs.
         let news = known.as_ref().is_none_or(|entry| entry.path != path || entry.closed_ms.is_some());
         let entry = match known {
-            Some(entry) => FileEntry { path: path.to_path_buf(), closed_ms: None, ..entry },
+            // What was still to be read from the beginning belongs to whom the name says.
+            Some(entry) if entry.offset > 0 || spooled => {
+                FileEntry { path: path.to_path_buf(), closed_ms: None, ..entry }
+            }
+            Some(entry) => FileEntry {
+                path: path.to_path_buf(),
+                service: service_of_path(path),
+                closed_ms: None,
+                ..entry
+            },
             None => {
                 let service = service.map_or_else(|| service_of_path(path), ToOwned::to_owned);
                 Tail::first_entry(&file, path.to_path_buf(), service, 0)?
@@ -115,8 +147,8 @@ impl Core {
 
     /// Other content stands where a file was: what had not been read of it is gone.
     fn lose_rest(&mut self, entry: &FileEntry, verdict: Verdict, now: Moment) {
-        // A file that was read to its end, or a segment whose lines are settled.
-        if entry.closed_ms.is_some() || entry.path.starts_with(self.settings.state_dir.join("spool")) {
+        // A segment goes when all of its lines are settled.
+        if entry.has_no_rest() || entry.path.starts_with(self.settings.state_dir.join("spool")) {
             return;
         }
         let reason = if verdict == Verdict::Truncated { "truncated" } else { "replaced" };
@@ -156,7 +188,7 @@ impl Core {
     /// Whether all is read that was to be read once.
     pub(super) fn inputs_are_read(&self) -> bool {
         let stdin = self.spool.is_none() || self.stdin_is_over();
-        self.scanned && stdin && self.tails.values().all(|tail| tail.finished)
+        self.scanned && stdin && self.pending.is_empty() && self.tails.values().all(|tail| tail.finished)
     }
 
     /// Lets go of files that have come to their end.

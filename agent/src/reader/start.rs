@@ -5,13 +5,13 @@
 
 use super::core::{Core, Moment, Parts};
 use super::locate::Locator;
-use super::recover::{Recovered, Recovery};
+use super::recover::{Recovered, Recovery, wanted};
 use super::scan::open as open_file;
 use crate::files::discover::Patterns;
 use crate::files::tail::{Tail, before};
 use crate::handoff::{ReadError, Wake};
-use crate::journal::Journal;
 use crate::journal::state::State;
+use crate::journal::{Journal, sync_directory};
 use crate::metrics::Metrics;
 use crate::records::Records;
 use crate::settings::{From, Reading};
@@ -50,6 +50,10 @@ pub(super) fn open(
         .mode(0o700)
         .create(&dir)
         .map_err(at("cannot make the state directory", &dir))?;
+    // Its name must outlast a power cut as what it holds does. Best effort: the folder above may not be ours to read.
+    if let Some(parent) = dir.parent() {
+        drop(sync_directory(parent));
+    }
     let lock = lock(&dir)?;
     let old = if cfg!(feature = "fault-journal-ignored") { None } else { Journal::read(&dir)? };
 
@@ -59,7 +63,7 @@ pub(super) fn open(
     let used = used.filter_map(|entry| spool::number(&entry.path)).max().unwrap_or(0);
     let mut recovered = match &old {
         Some(old) => {
-            let locator = Locator::new(&scan.files);
+            let locator = Locator::new(&scan.files, &wanted(old));
             let (settings, metrics, spool) = (&settings, &metrics, spool_dir.clone());
             Recovery { settings, metrics, locator, spool, now }.run(old)?
         }
@@ -89,9 +93,9 @@ pub(super) fn open(
     let parts = Parts { settings, metrics, patterns, journal, rejects, losses, spool, recovered: sealed };
     let mut core = Core::new(parts);
     core.ended.losses = crate::batch::length(lost);
-    for path in recovered.left {
-        // What a pattern matches is taken up by the first scan, which finds it followed already.
-        if let Err(error) = core.follow(&path, None, now) {
+    for (path, file) in recovered.found {
+        // The first scan finds those that a pattern matches followed already.
+        if let Err(error) = core.follow_file(file, &path, None, now) {
             tracing::warn!(file = %path.display(), "cannot follow it: {error}");
         }
     }

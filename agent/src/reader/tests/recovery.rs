@@ -1,6 +1,9 @@
 //! Batches that an earlier run left.
 
 use super::*;
+use crate::files::identity::Key;
+use crate::journal::Journal;
+use crate::journal::state::State;
 use logweir_proto::Seq;
 use proptest::prelude::*;
 
@@ -109,6 +112,71 @@ fn a_batch_that_was_never_handed_over_is_sent_by_the_next_run() {
     rig.restart();
     rig.drain();
     rig.assert_sent(numbered(0..25));
+}
+
+/// Rewrites the journal as if the files had been on another device.
+fn move_to_device(rig: &Rig, path: impl Fn(&Path) -> PathBuf) {
+    let dir = &rig.settings.state_dir;
+    let old = Journal::read(dir).unwrap().unwrap();
+    let mut state = State::default();
+    for mut entry in old.files.into_values() {
+        entry.key = Key::new(entry.key.device() + 1000, entry.key.inode());
+        entry.path = path(&entry.path);
+        state.files.insert(entry.key, entry);
+    }
+    for mut batch in old.batches.into_values() {
+        for piece in &mut batch.pieces {
+            piece.key = Key::new(piece.key.device() + 1000, piece.key.inode());
+            piece.path = path(&piece.path);
+        }
+        state.batches.insert(batch.id, batch);
+    }
+    Journal::create(dir, state).unwrap();
+}
+
+#[test]
+fn a_device_whose_number_has_changed_is_the_same_device() {
+    let mut rig = Rig::started(|_| {});
+    rig.append("a.log", text(&numbered(0..5)));
+    rig.append("b.log", text(&numbered(5..9)));
+    rig.run(1000);
+    let sent = rig.sent.clone();
+    rig.kill();
+    rig.rename("b.log", "b.log.1");
+    move_to_device(&rig, Path::to_path_buf);
+    rig.start();
+    rig.take();
+    assert_eq!(rig.sent, sent);
+    rig.append("a.log", text(&numbered(9..12)));
+    rig.drain();
+    rig.restart();
+    rig.drain();
+    rig.assert_sent(numbered(0..12));
+    assert!(rig.losses().is_empty());
+}
+
+#[test]
+fn what_may_be_on_a_file_system_that_is_not_mounted_is_kept() {
+    let mut rig =
+        Rig::started(|settings| settings.patterns[0] = settings.patterns[0].replace("*.log", "logs/*.log"));
+    rig.append("logs/a.log", text(&numbered(0..5)));
+    rig.run(1000);
+    let sent = rig.sent.clone();
+    rig.kill();
+    rig.rename("logs", "elsewhere");
+    std::fs::create_dir(rig.path("logs")).unwrap();
+    move_to_device(&rig, Path::to_path_buf);
+    rig.start();
+    rig.run(3000);
+    assert!(rig.ids().is_empty() && rig.losses().is_empty());
+    rig.kill();
+    std::fs::remove_dir(rig.path("logs")).unwrap();
+    rig.rename("elsewhere", "logs");
+    rig.start();
+    rig.take();
+    assert_eq!(rig.sent, sent);
+    rig.drain();
+    rig.assert_sent(numbered(0..5));
 }
 
 #[test]

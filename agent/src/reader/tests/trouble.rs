@@ -145,8 +145,10 @@ fn once_reads_to_the_end_and_ends_when_all_is_settled() {
     });
     rig.append("a.log", text(&numbered(0..50)));
     rig.append("b.log", "line 50\nline 51");
+    rig.append("c.log", "line 52\n");
+    rig.append("d.log", "line 53\n");
     rig.start();
-    for _ in 0..50 {
+    for _ in 0..100 {
         if rig.ended.is_some() {
             break;
         }
@@ -157,13 +159,13 @@ fn once_reads_to_the_end_and_ends_when_all_is_settled() {
         }
     }
     assert_eq!(rig.ended, Some(Ended { unsettled: 0, rejected: 0, losses: 0 }));
-    rig.assert_sent(numbered(0..52));
+    rig.assert_sent(numbered(0..54));
     // A second backfill finds nothing to do.
     rig.ended = None;
     rig.restart();
     rig.run(200);
     assert!(rig.ended.is_some());
-    rig.assert_sent(numbered(0..52));
+    rig.assert_sent(numbered(0..54));
 }
 
 #[test]
