@@ -17,7 +17,8 @@ use logweir_proto::{Level, ProducerId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-/// The most ranges that a producer may have. An honest one retires at 500 gaps.
+/// A producer with so many ranges may get no more. An honest one retires at 500 gaps; but one batch, half of whose
+/// events were rejected, may bring thousands, and is as good as any other: so what counts is how many there were before it.
 pub(crate) const MAX_RANGES: usize = 1_000;
 
 /// What one batch came to.
@@ -85,7 +86,7 @@ impl Settlement {
     fn take(&mut self, batch: &Batch, applied: &mut Ranges, oldest_ms: i64) -> Verdict {
         let mut grown = applied.clone();
         grown.add(&batch.numbers);
-        if grown.len() > MAX_RANGES && grown.len() > applied.len() {
+        if applied.len() >= MAX_RANGES && grown.len() > applied.len() {
             return Verdict::Refused(format!(
                 "its producer has {} gaps, which only a broken one has; a new producer is needed",
                 applied.len()
@@ -278,6 +279,18 @@ mod tests {
             let settled = settle(&[&fitting], &mut ledger, 0);
             assert!(matches!(&settled.verdicts[..], [Verdict::Done { .. }]));
         }
+    }
+
+    #[test]
+    fn a_batch_with_thousands_of_gaps_is_counted_and_is_the_last_of_its_kind() {
+        let mut ledger = empty();
+        let odd: Vec<u64> = (0..5_000).filter(|index| index % 2 == 1).collect();
+        let verdict = settle(&[&batch(1, 5_000, &odd)], &mut ledger, 0).verdicts.remove(0);
+        assert_eq!(verdict, Verdict::Done { counted: 2_500, duplicate: 0, too_old: 0 });
+        let further = settle(&[&batch(6_000, 1, &[])], &mut ledger, 0);
+        assert!(matches!(&further.verdicts[..], [Verdict::Refused(why)] if why.contains("2500 gaps")));
+        let mended = settle(&[&batch(2, 1, &[])], &mut ledger, 0);
+        assert_eq!(mended.verdicts, [Verdict::Done { counted: 1, duplicate: 0, too_old: 0 }]);
     }
 
     #[test]
