@@ -46,10 +46,10 @@ impl Batch<'_> {
 
     /// Enqueues it under numbers of the collector's own.
     async fn add_numbered(self, rejected: Vec<RejectedEvent>, key: Option<&str>) -> Result<Reply, Refusal> {
-        let given = self.shared.numbers.take(self.judged.events);
+        let given = self.shared.numbers.take(self.judged.events, &self.judged.skip);
         let (fate, reply) = self.add(given.batch(), rejected, key).await;
         match fate {
-            Fate::Queued => given.added(&self.judged.skip),
+            Fate::Queued => given.added(),
             Fate::NotQueued => given.unused(),
             // Dropped, the numbers become a gap.
             Fate::Unknown => {}
