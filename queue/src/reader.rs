@@ -103,16 +103,16 @@ impl Reader {
     }
 
     async fn make_group(&self) -> Result<(), QueueError> {
-        let mut create = cmd("XGROUP");
-        create.arg("CREATE").arg(&self.queue.keys().queue).arg(GROUP).arg("0").arg("MKSTREAM");
-        match self.link.ask(Request::Command(create)).await {
-            Err(QueueError::Protocol(why)) if why.contains("BUSYGROUP") => Ok(()),
-            Err(error) => Err(error),
-            Ok(_) => {
-                tracing::info!(group = GROUP, stream = %self.queue.keys().queue, "made the group, at 0");
-                Ok(())
-            }
+        let queue = self.queue.keys().queue.as_str();
+        let keys = [queue, &self.queue.keys().attempts];
+        let fill = |call: &mut Cmd| {
+            call.arg(GROUP);
+        };
+        let made = self.link.ask(Request::Script(&scripts::MAKE_GROUP, &keys, &fill)).await?;
+        if reply::count(&made)? > 0 {
+            tracing::info!(group = GROUP, stream = queue, "made the group, at 0");
         }
+        Ok(())
     }
 
     /// Takes over up to `count` entries that some consumer (also this one) has held for longer than `lease`, each

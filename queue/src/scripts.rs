@@ -47,6 +47,7 @@ script!(REPLAY, "replay");
 script!(DEPTH, "depth");
 script!(NOTE_ATTEMPT, "note_attempt");
 script!(FORGIVE_ATTEMPT, "forgive_attempt");
+script!(MAKE_GROUP, "make_group");
 script!(RECLAIM, "reclaim");
 script!(RENEW, "renew");
 script!(REMOVE_CONSUMERS, "remove_consumers");

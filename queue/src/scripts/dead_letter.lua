@@ -36,6 +36,9 @@ for i = 1, #fields, 2 do
     body = #fields[i + 1]
   end
 end
+-- Removing nothing is a first write that is allowed when memory is short: a full Redis must drain, and what is added
+-- here leaves the queue below.
+redis.call('HDEL', KEYS[4], '')
 local id = redis.call('XADD', KEYS[2], '*', unpack(letter))
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
 redis.call('XDEL', KEYS[1], ARGV[2])

@@ -16,5 +16,7 @@ if count < 1 then
   return 0
 end
 note['count'] = count
+-- A first write that is allowed when memory is short: what stands there anyway is replaced.
+redis.call('HDEL', KEYS[1], '')
 redis.call('HSET', KEYS[1], ARGV[1], cjson.encode(note))
 return count

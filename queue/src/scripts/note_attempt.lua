@@ -19,6 +19,9 @@ note.worker = ARGV[2]
 note.last_error = ARGV[3]
 local text = cjson.encode(note)
 if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) > 0 then
+  -- Removing nothing is a first write that is allowed when memory is short: a full Redis must drain, and a note has at
+  -- most about a kilobyte.
+  redis.call('HDEL', KEYS[2], '')
   redis.call('HSET', KEYS[2], ARGV[1], text)
 end
 return text
