@@ -90,6 +90,9 @@ pub struct Args {
     /// How many of them; when they are full, a new one is refused
     #[arg(long, default_value_t = 100_000, value_name = "N")]
     pub max_idempotency_keys: u64,
+    /// How large their answers may be together; then a new one is refused likewise
+    #[arg(long, value_parser = size, default_value = "128MiB", value_name = "SIZE")]
+    pub max_idempotency_bytes: u64,
 
     /// The oldest event that is taken
     #[arg(long, value_parser = duration, default_value = "90d", value_name = "DURATION")]
@@ -158,7 +161,7 @@ impl Args {
                 self.listen
             ));
         }
-        let positive: [(&str, u64); 16] = [
+        let positive: [(&str, u64); 17] = [
             ("rate", self.rate),
             ("burst", self.burst.unwrap_or(1)),
             ("rate-bytes", self.rate_bytes),
@@ -174,6 +177,7 @@ impl Args {
             ("min-body-speed", self.min_body_speed),
             ("max-in-flight", count(self.max_in_flight)),
             ("max-idempotency-keys", self.max_idempotency_keys),
+            ("max-idempotency-bytes", self.max_idempotency_bytes),
             ("redis-timeout (in milliseconds)", millis(self.redis_timeout)),
         ];
         if let Some((flag, _)) = positive.iter().find(|(_, value)| *value == 0) {

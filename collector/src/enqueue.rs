@@ -83,6 +83,7 @@ impl Batch<'_> {
             key,
             window: shared.args.idempotency_window,
             max_keys: shared.args.max_idempotency_keys,
+            max_bytes: shared.args.max_idempotency_bytes,
             answer: &answer,
         });
         loop {

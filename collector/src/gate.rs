@@ -107,6 +107,7 @@ impl Watcher {
                     let drain = meter.observe(self.sample(begun.elapsed(), depth));
                     self.gate.seen(depth, drain);
                     self.gauges(depth);
+                    self.forget_old_keys().await;
                     up = Some(true);
                     full = self.say_full(full, depth);
                 }
@@ -116,6 +117,13 @@ impl Watcher {
                     up = Some(false);
                 }
             }
+        }
+    }
+
+    /// Also while nothing is added: what they take may be the very memory that Redis lacks.
+    async fn forget_old_keys(&self) {
+        if let Err(error) = self.queue.forget_old_keys().await {
+            tracing::debug!(%error, "old idempotency keys are forgotten later");
         }
     }
 

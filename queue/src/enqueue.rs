@@ -11,6 +11,9 @@ use redis::{Cmd, Value};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 
+/// The most idempotency keys that one script forgets, so that none keeps Redis from others for long.
+const FORGET_AT_ONCE: u64 = 1_000;
+
 /// A batch to be enqueued; see [`crate::Entry`] for the fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewEntry<'a> {
@@ -50,6 +53,8 @@ pub struct IdempotencyKey<'a> {
     pub window: Duration,
     /// The most keys that are remembered at a time.
     pub max_keys: u64,
+    /// The most bytes that their answers have together; the one that passes it is still kept.
+    pub max_bytes: u64,
     /// What to remember with it: the answer's body, to be given again.
     pub answer: &'a str,
 }
@@ -78,7 +83,7 @@ pub enum Enqueued {
         /// As it was remembered.
         answer: String,
     },
-    /// Nothing was added: too many keys are remembered.
+    /// Nothing was added: too many keys are remembered, or their answers are too large.
     KeysFull,
 }
 
@@ -142,23 +147,37 @@ impl Queue {
     ) -> Result<Enqueued, QueueError> {
         entry.checked()?;
         let keys = self.keys();
-        let keys = [keys.queue.as_str(), &keys.bytes, &keys.idem, &keys.idem_answers];
+        let keys = [keys.queue.as_str(), &keys.bytes, &keys.idem, &keys.idem_answers, &keys.idem_bytes];
         let member = idempotency.map(|key| key.member(entry.agent));
         let fill = |call: &mut Cmd| {
             call.arg(limits.entries).arg(limits.bytes).arg(entry.body.len());
             match (idempotency, &member) {
                 (Some(key), Some(member)) => {
                     let window_ms = u64::try_from(key.window.as_millis()).unwrap_or(u64::MAX);
-                    call.arg(member).arg(window_ms).arg(key.max_keys).arg(key.answer);
+                    call.arg(member).arg(window_ms).arg(key.max_keys).arg(key.max_bytes).arg(key.answer);
                 }
                 _ => {
-                    call.arg("").arg(0).arg(0).arg("");
+                    call.arg("").arg(0).arg(0).arg(0).arg("");
                 }
             }
             entry.write(call);
         };
         let answer = self.link().ask_durably(Request::Script(&scripts::ENQUEUE, &keys, &fill)).await?;
         enqueued(answer)
+    }
+
+    /// Forgets up to a thousand idempotency keys whose time is over, and returns how many. They count as forgotten
+    /// before, but take memory; so somebody must call this from time to time.
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    pub async fn forget_old_keys(&self) -> Result<u64, QueueError> {
+        let keys = self.keys();
+        let keys = [keys.idem.as_str(), &keys.idem_answers, &keys.idem_bytes];
+        let fill = |call: &mut Cmd| {
+            call.arg(FORGET_AT_ONCE);
+        };
+        reply::count(&self.link().ask(Request::Script(&scripts::FORGET_KEYS, &keys, &fill)).await?)
     }
 }
 

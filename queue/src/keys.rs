@@ -44,6 +44,12 @@ impl Shard {
         self.key("idem:answers")
     }
 
+    /// The sum of these answers, in bytes.
+    #[must_use]
+    pub fn idem_bytes(self) -> String {
+        self.key("idem:bytes")
+    }
+
     /// Written to before waiting for the disk or the replicas: what was written earlier is there too then.
     #[must_use]
     pub fn fence(self) -> String {
@@ -70,6 +76,7 @@ pub(crate) struct Keys {
     pub(crate) attempts: String,
     pub(crate) idem: String,
     pub(crate) idem_answers: String,
+    pub(crate) idem_bytes: String,
 }
 
 impl From<Shard> for Keys {
@@ -81,6 +88,7 @@ impl From<Shard> for Keys {
             attempts: shard.attempts(),
             idem: shard.idem(),
             idem_answers: shard.idem_answers(),
+            idem_bytes: shard.idem_bytes(),
         }
     }
 }

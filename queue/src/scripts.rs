@@ -41,6 +41,7 @@ macro_rules! script {
 }
 
 script!(ENQUEUE, "enqueue");
+script!(FORGET_KEYS, "forget_keys");
 script!(ACKNOWLEDGE, "acknowledge");
 script!(DEAD_LETTER, "dead_letter");
 script!(REPLAY, "replay");

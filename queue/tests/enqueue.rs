@@ -10,7 +10,7 @@ use support::{ROOMY, Server, add, batch, entry, eventually};
 use tokio::task::JoinSet;
 
 fn key<'a>(key: &'a str, answer: &'a str) -> IdempotencyKey<'a> {
-    IdempotencyKey { key, window: Duration::from_secs(3600), max_keys: 100, answer }
+    IdempotencyKey { key, window: Duration::from_secs(3600), max_keys: 100, max_bytes: 1 << 30, answer }
 }
 
 async fn post(queue: &Queue, seq: u64, key: &IdempotencyKey<'_>) -> Enqueued {
@@ -171,7 +171,8 @@ async fn a_key_belongs_to_its_agent_and_is_known_even_when_the_queue_is_full() {
 async fn when_the_keys_are_full_new_ones_are_refused_and_none_is_forgotten_early() {
     let server = Server::start().await;
     let queue = server.queue();
-    let few = |name, window| IdempotencyKey { key: name, window, max_keys: 2, answer: name };
+    let few =
+        |name, window| IdempotencyKey { key: name, window, max_keys: 2, max_bytes: 1 << 30, answer: name };
     let hour = Duration::from_secs(3600);
     let short = Duration::from_millis(300);
     assert!(matches!(post(&queue, 1, &few("long", hour)).await, Enqueued::Added { .. }));
@@ -197,7 +198,13 @@ async fn when_the_keys_are_full_new_ones_are_refused_and_none_is_forgotten_early
 async fn a_key_whose_time_is_over_is_as_new() {
     let server = Server::start().await;
     let queue = server.queue();
-    let short = |answer| IdempotencyKey { key: "k", window: Duration::from_millis(200), max_keys: 1, answer };
+    let short = |answer| IdempotencyKey {
+        key: "k",
+        window: Duration::from_millis(200),
+        max_keys: 1,
+        max_bytes: 1 << 30,
+        answer,
+    };
     assert!(matches!(post(&queue, 1, &short("first")).await, Enqueued::Added { .. }));
     let outcome = eventually(async || match post(&queue, 4, &short("second")).await {
         Enqueued::Repeated { answer } if answer == "first" => Err("still remembered"),
@@ -214,18 +221,79 @@ async fn a_crowd_of_old_keys_is_cleared_in_pieces() {
     let queue = server.queue();
     let names: Vec<String> = (0..150).map(|n| format!("old-{n}")).collect();
     for (name, n) in names.iter().zip(0..) {
-        let key = IdempotencyKey { key: name, window: Duration::ZERO, max_keys: 1000, answer: "" };
+        let key = IdempotencyKey {
+            key: name,
+            window: Duration::ZERO,
+            max_keys: 1000,
+            max_bytes: 1 << 30,
+            answer: "",
+        };
         assert!(matches!(post(&queue, 1 + 3 * n, &key).await, Enqueued::Added { .. }));
     }
     // They don't count, whether cleared yet or not.
     for n in 0..5 {
         let name = format!("new-{n}");
-        let key = IdempotencyKey { key: &name, window: Duration::from_secs(3600), max_keys: 5, answer: "" };
+        let key = IdempotencyKey {
+            key: &name,
+            window: Duration::from_secs(3600),
+            max_keys: 5,
+            max_bytes: 1 << 30,
+            answer: "",
+        };
         assert!(matches!(post(&queue, 1000 + 3 * n, &key).await, Enqueued::Added { .. }));
     }
     let kept: (u64, u64) =
         (server.say("ZCARD logweir:{0}:idem").await, server.say("HLEN logweir:{0}:idem:answers").await);
     assert_eq!(kept, (5, 5));
+}
+
+#[tokio::test]
+async fn the_answers_of_all_keys_together_are_bounded() {
+    let server = Server::start().await;
+    let queue = server.queue();
+    let answer = "x".repeat(600);
+    let key =
+        |name, window| IdempotencyKey { key: name, window, max_keys: 100, max_bytes: 1_000, answer: &answer };
+    let hour = Duration::from_secs(3600);
+    assert!(matches!(post(&queue, 1, &key("short", Duration::from_millis(1))).await, Enqueued::Added { .. }));
+    assert!(matches!(post(&queue, 4, &key("a", hour)).await, Enqueued::Added { .. }));
+    assert!(matches!(post(&queue, 7, &key("b", hour)).await, Enqueued::Added { .. }));
+    assert_eq!(server.say::<u64>("GET logweir:{0}:idem:bytes").await, 1_200);
+    assert_eq!(post(&queue, 10, &key("c", hour)).await, Enqueued::KeysFull);
+    assert!(matches!(post(&queue, 10, &key("a", hour)).await, Enqueued::Repeated { .. }));
+    assert_eq!(queue.depth().await.unwrap().entries, 3);
+}
+
+#[tokio::test]
+async fn old_keys_are_forgotten_although_redis_is_full() {
+    let server = Server::start().await;
+    let queue = server.queue();
+    assert_eq!(queue.forget_old_keys().await.unwrap(), 0);
+    let short = |name| IdempotencyKey {
+        key: name,
+        window: Duration::from_millis(1),
+        max_keys: 100,
+        max_bytes: 1 << 20,
+        answer: "answer",
+    };
+    post(&queue, 1, &key("long", "answer")).await;
+    for (name, seq) in [("a", 4), ("b", 7), ("a", 10)] {
+        eventually(async || match post(&queue, seq, &short(name)).await {
+            Enqueued::Added { .. } => Ok(()),
+            other => Err(other),
+        })
+        .await;
+    }
+    server.say::<()>("CONFIG SET maxmemory 1").await;
+    eventually(async || {
+        queue.forget_old_keys().await.unwrap();
+        let left: u64 = server.say("HLEN logweir:{0}:idem:answers").await;
+        if left == 1 { Ok(()) } else { Err(left) }
+    })
+    .await;
+    let kept: (u64, u64) =
+        (server.say("ZCARD logweir:{0}:idem").await, server.say("GET logweir:{0}:idem:bytes").await);
+    assert_eq!(kept, (1, 6));
 }
 
 #[tokio::test]

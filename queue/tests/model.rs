@@ -193,6 +193,7 @@ impl Run<'_> {
             key: name,
             window: Duration::from_secs(3600),
             max_keys: MAX_KEYS,
+            max_bytes: 1 << 30,
             answer: &answer,
         });
         let outcome = self.queue.enqueue(&entry(seq, body), LIMITS, idempotency.as_ref()).await.unwrap();

@@ -1,7 +1,7 @@
 -- Adds one batch, unless the queue or the store of idempotency keys is full, or the key is known.
--- KEYS: queue, bytes, idem, idem:answers
+-- KEYS: queue, bytes, idem, idem:answers, idem:bytes
 -- ARGV: most entries, most bytes, body length,
---       key ('' without one), its window in ms, most keys, its answer,
+--       key ('' without one), its window in ms, most keys, most bytes of answers, its answer,
 --       field, value, …
 -- Returns {'added', id, entries, bytes}, {'full', entries, bytes}, {'repeated', answer} or {'keys_full'}.
 -- Nothing is written before XADD: Redis refuses for want of memory only at a script's first write.
@@ -27,19 +27,29 @@ if member ~= '' then
     and redis.call('ZCOUNT', KEYS[3], string.format('(%.0f', now), '+inf') >= most then
     return {'keys_full'}
   end
+  if tonumber(redis.call('GET', KEYS[5]) or '0') >= tonumber(ARGV[7]) then
+    return {'keys_full'}
+  end
 end
 
-local id = redis.call('XADD', KEYS[1], '*', unpack(ARGV, 8))
+local id = redis.call('XADD', KEYS[1], '*', unpack(ARGV, 9))
 bytes = redis.call('INCRBY', KEYS[2], ARGV[3])
 if member ~= '' then
+  local gone = redis.call('HSTRLEN', KEYS[4], member)
   -- A piece only, so that a script stays short; since each new key removes up to 64 old ones, the store stays
-  -- about as small as the limit says.
+  -- about as small as the limit says. What is left is forgotten by forget_keys.
   local old = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', string.format('%.0f', now), 'LIMIT', 0, 64)
   if #old > 0 then
+    for _, one in ipairs(old) do
+      if one ~= member then
+        gone = gone + redis.call('HSTRLEN', KEYS[4], one)
+      end
+    end
     redis.call('ZREM', KEYS[3], unpack(old))
     redis.call('HDEL', KEYS[4], unpack(old))
   end
   redis.call('ZADD', KEYS[3], string.format('%.0f', now + tonumber(ARGV[5])), member)
-  redis.call('HSET', KEYS[4], member, ARGV[7])
+  redis.call('INCRBY', KEYS[5], #ARGV[8] - gone)
+  redis.call('HSET', KEYS[4], member, ARGV[8])
 end
 return {'added', id, entries + 1, bytes}
