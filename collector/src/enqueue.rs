@@ -113,6 +113,7 @@ impl Batch<'_> {
 
     fn failed(&self, batch: BatchId, error: &QueueError) -> (Fate, Result<Reply, Refusal>) {
         tracing::debug!(%batch, agent = %self.agent.id, %error, "not enqueued");
+        self.shared.gate.doubt();
         let fate = match error {
             QueueError::Unfit(_) | QueueError::Usage(_) => Fate::NotQueued,
             QueueError::Unavailable(_) | QueueError::Timeout(_) | QueueError::Protocol(_) => Fate::Unknown,

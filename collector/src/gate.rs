@@ -5,7 +5,7 @@ use crate::pressure::{Drain, DrainMeter, Room, Sample, View};
 use logweir_queue::{Depth, Queue, QueueError, ServerInfo};
 use logweir_telemetry::admin::Readiness;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
@@ -22,12 +22,20 @@ pub(crate) struct Gate {
     room: Room,
     added_entries: AtomicU64,
     added_bytes: AtomicU64,
+    /// An enqueue has failed; whether Redis takes writes is looked at next.
+    doubtful: AtomicBool,
 }
 
 impl Gate {
     pub(crate) fn new(room: Room) -> Self {
         let (view, _) = watch::channel(View::default());
-        Self { view, room, added_entries: AtomicU64::new(0), added_bytes: AtomicU64::new(0) }
+        Self {
+            view,
+            room,
+            added_entries: AtomicU64::new(0),
+            added_bytes: AtomicU64::new(0),
+            doubtful: AtomicBool::new(true),
+        }
     }
 
     pub(crate) fn room(&self) -> Room {
@@ -48,6 +56,11 @@ impl Gate {
             view.entries = entries;
             view.bytes = bytes;
         });
+    }
+
+    /// Notes that an enqueue has failed by the queue's fault.
+    pub(crate) fn doubt(&self) {
+        self.doubtful.store(true, Ordering::Relaxed);
     }
 
     /// Waits until there seems to be room, or the queue can't be used any more, at most until `deadline`. Returns
@@ -97,7 +110,11 @@ impl Watcher {
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             let looked = async {
                 let server = if up == Some(true) { None } else { Some(self.queue.check().await?) };
-                Ok((server, self.queue.depth().await?))
+                let depth = self.queue.depth().await?;
+                if self.gate.doubtful.swap(false, Ordering::Relaxed) {
+                    self.queue.check_writing().await?;
+                }
+                Ok((server, depth))
             };
             match looked.await {
                 Ok((server, depth)) => {
@@ -112,6 +129,7 @@ impl Watcher {
                     full = self.say_full(full, depth);
                 }
                 Err(error) => {
+                    self.gate.doubt();
                     meter.interrupt();
                     self.say_lost(up, &error);
                     up = Some(false);

@@ -13,6 +13,9 @@ use std::time::Duration;
 /// The most entries that one script removes, so that none keeps Redis from others for long.
 const ACKNOWLEDGE_AT_ONCE: usize = 500;
 
+/// How long a written probe stays.
+const PROBE_MS: u64 = 1_000;
+
 /// How to reach one queue.
 #[derive(Clone)]
 pub struct Settings {
@@ -58,6 +61,17 @@ impl Queue {
     /// half a second), else as every call.
     pub async fn check(&self) -> Result<ServerInfo, QueueError> {
         self.link.check().await
+    }
+
+    /// Writes a few bytes, which go by themselves, to see whether Redis takes writes at all just now: without memory, or
+    /// when it can't save, it still answers those who only read.
+    ///
+    /// # Errors
+    /// [`QueueError`], as an enqueue would.
+    pub async fn check_writing(&self) -> Result<(), QueueError> {
+        let mut set = redis::cmd("SET");
+        set.arg(self.settings.shard.probe()).arg(1).arg("PX").arg(PROBE_MS);
+        self.link.ask(Request::Command(set)).await.map(drop)
     }
 
     /// A reader with a connection of its own, for blocking reads. `consumer` must be unique among the living;

@@ -19,6 +19,12 @@ impl Shard {
         self.key("dead")
     }
 
+    /// The sum of all that the dead letters hold, in bytes.
+    #[must_use]
+    pub fn dead_bytes(self) -> String {
+        self.key("dead:bytes")
+    }
+
     /// The sum of the bodies in the stream, in bytes.
     #[must_use]
     pub fn bytes(self) -> String {
@@ -56,6 +62,12 @@ impl Shard {
         self.key("fence")
     }
 
+    /// Written to when it must be known whether Redis takes writes; it goes by itself.
+    #[must_use]
+    pub fn probe(self) -> String {
+        self.key("probe")
+    }
+
     fn key(self, name: &str) -> String {
         format!("logweir:{self}:{name}")
     }
@@ -72,6 +84,7 @@ impl fmt::Display for Shard {
 pub(crate) struct Keys {
     pub(crate) queue: String,
     pub(crate) dead: String,
+    pub(crate) dead_bytes: String,
     pub(crate) bytes: String,
     pub(crate) attempts: String,
     pub(crate) idem: String,
@@ -84,6 +97,7 @@ impl From<Shard> for Keys {
         Self {
             queue: shard.queue(),
             dead: shard.dead(),
+            dead_bytes: shard.dead_bytes(),
             bytes: shard.bytes(),
             attempts: shard.attempts(),
             idem: shard.idem(),
@@ -102,6 +116,7 @@ mod tests {
         let shard = Shard(3);
         assert_eq!(shard.queue(), "logweir:{3}:queue");
         assert_eq!(shard.dead(), "logweir:{3}:dead");
+        assert_eq!(shard.dead_bytes(), "logweir:{3}:dead:bytes");
         assert_eq!(shard.bytes(), "logweir:{3}:bytes");
         assert_eq!(shard.attempts(), "logweir:{3}:attempts");
     }

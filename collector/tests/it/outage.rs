@@ -61,6 +61,35 @@ async fn redis_paused_is_503_within_a_second_and_heals_by_itself() {
     collector.stop().await;
 }
 
+/// It answers, and takes nothing: without memory, and without the replicas that it is told to have.
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_that_takes_no_writes_is_seen_and_refuses_before_the_body() {
+    let redis = Redis::start();
+    let collector = Running::start(&redis, &[]).await;
+    for (setting, refusing, willing, says) in
+        [("maxmemory", "1", "0", "OOM"), ("min-replicas-to-write", "1", "0", "NOREPLICAS")]
+    {
+        redis.command(&["CONFIG", "SET", setting, refusing]);
+        refuses_within_a_second(&collector).await;
+        let reason = collector.ready(false).await;
+        assert!(reason.contains(says), "{reason}");
+        assert!(collector.metric("logweir_collector_redis_up").await < 0.5);
+        let mut client = collector.client().await;
+        client.head(&[NDJSON, ("Expect", "100-continue")], 1_000).await;
+        client.answer().await.problem(503, "queue_unavailable");
+        // One that starts now sees it without a request.
+        let other = Running::start_unready(&redis.url(), &[]).await;
+        wait_for("the reason", async || other.ready(false).await.contains(says).then_some(())).await;
+        redis.command(&["CONFIG", "SET", setting, willing]);
+        // By itself, without a request that would try.
+        collector.ready(true).await;
+        other.ready(true).await;
+        takes_again(&collector).await;
+        other.stop().await;
+    }
+    collector.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_that_comes_later_is_waited_for() {
     let mut redis = Redis::start();
