@@ -68,7 +68,7 @@ pub(crate) struct Ended {
     pub(crate) unsettled: usize,
     /// Events and lines that were rejected during this run.
     pub(crate) rejected: u64,
-    /// Byte ranges that were lost, or may have been counted, during this run.
+    /// Byte ranges that were lost for sure, or may have been counted, as this run found.
     pub(crate) losses: u64,
 }
 

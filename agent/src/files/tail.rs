@@ -126,6 +126,7 @@ impl Tail {
             timed: false,
             born: born(&metadata),
             closed_ms: None,
+            at_end: false,
         })
     }
 
@@ -148,6 +149,11 @@ impl Tail {
     /// Whether a read could bring anything.
     pub(crate) fn has_more(&self) -> bool {
         !self.finished && self.drained != Some(self.stamp)
+    }
+
+    /// Whether all of it was taken, as of the last look.
+    pub(crate) fn is_at_end(&self) -> bool {
+        !self.has_news() && self.behind() == 0
     }
 
     /// Whether it has changed since the last read that came to the end.

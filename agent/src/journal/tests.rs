@@ -50,6 +50,7 @@ fn file(ino: u64, offset: u64) -> FileEntry {
         timed: true,
         born: Some(9),
         closed_ms: None,
+        at_end: false,
     }
 }
 

@@ -228,6 +228,7 @@ impl Core {
     fn finish(&mut self, now: Moment) -> bool {
         if self.batcher.is_empty() {
             self.staged_files.append(&mut self.moved);
+            self.leave_files(now);
         }
         self.commit(now);
         let synced = self.journal.sync();

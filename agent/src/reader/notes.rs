@@ -23,6 +23,13 @@ pub(super) struct Loss<'a> {
     pub(super) detail: &'a str,
 }
 
+impl Loss<'_> {
+    /// Whether something is missing for sure, or may have been counted. Else there may have been nothing.
+    pub(super) const fn is_certain(&self) -> bool {
+        self.end.is_some() || self.batch.is_some()
+    }
+}
+
 /// The record of an event that was refused.
 pub(super) fn rejected(batch: &Batch, reject: &Reject, now: Moment) -> Value {
     let piece = piece_of(batch, reject.number.get());

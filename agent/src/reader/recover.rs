@@ -36,6 +36,8 @@ pub(super) struct Recovered {
     pub(super) sealed: Vec<Sealed>,
     /// Records for the losses file.
     pub(super) lost: Vec<Value>,
+    /// How many of those are certain, or may have been counted.
+    pub(super) certain: u64,
     /// Files to be read on, whatever their names are by now.
     pub(super) found: Vec<(PathBuf, File)>,
 }
@@ -127,6 +129,7 @@ impl Recovery<'_> {
                     detail: "an attempt to send these lines may have been taken; they are not in the file any more, \
                              so they can't be sent again",
                 };
+                out.certain += u64::from(loss.is_certain());
                 out.lost.push(notes::lost(&loss, self.metrics, self.now));
             }
             passed += piece.events;
@@ -208,6 +211,7 @@ impl Recovery<'_> {
         }
         let detail = "the file was changed while no agent ran; what followed, if anything, was not read";
         let loss = Loss { reason, path: &entry.path, start: entry.offset, end: None, batch: None, detail };
+        out.certain += u64::from(loss.is_certain());
         out.lost.push(notes::lost(&loss, self.metrics, self.now));
     }
 }

@@ -107,16 +107,18 @@ impl Core {
             }
         }
         // Journaled at first sight, so that it is found again wherever it is moved while no agent runs.
-        let news = known.as_ref().is_none_or(|entry| entry.path != path || entry.closed_ms.is_some());
+        let known_so = |entry: &FileEntry| entry.path == path && entry.closed_ms.is_none() && !entry.at_end;
+        let news = !known.as_ref().is_some_and(known_so);
         let entry = match known {
             // What was still to be read from the beginning belongs to whom the name says.
             Some(entry) if entry.offset > 0 || spooled => {
-                FileEntry { path: path.to_path_buf(), closed_ms: None, ..entry }
+                FileEntry { path: path.to_path_buf(), closed_ms: None, at_end: false, ..entry }
             }
             Some(entry) => FileEntry {
                 path: path.to_path_buf(),
                 service: service_of_path(path),
                 closed_ms: None,
+                at_end: false,
                 ..entry
             },
             None => {
@@ -159,7 +161,7 @@ impl Core {
 
     /// Notes a loss; it is written with the next commit.
     pub(super) fn lose(&mut self, loss: &Loss<'_>, now: Moment) {
-        self.ended.losses += 1;
+        self.ended.losses += u64::from(loss.is_certain());
         self.lost.push(notes::lost(loss, &self.metrics, now));
     }
 
@@ -220,7 +222,29 @@ impl Core {
             } else if left {
                 self.staged_files.insert(key, FileEntry { closed_ms: Some(now.unix_ms), ..tail.entry });
                 self.forget_oldest();
+            } else {
+                self.staged_files.insert(key, FileEntry { at_end: true, ..tail.entry });
             }
+        }
+    }
+
+    /// Before the end, with nothing open: files that were read to their end are known as such, so that nobody takes
+    /// them for lost when they are deleted while no agent runs.
+    pub(super) fn leave_files(&mut self, now: Moment) {
+        let mut gone = Vec::new();
+        for (key, tail) in self.tails.iter_mut().filter(|(_, tail)| !tail.spooled) {
+            if tail.look(now.mono).is_err() || !tail.is_at_end() {
+                continue;
+            }
+            if tail.unlinked {
+                gone.push(*key);
+            } else {
+                self.staged_files.insert(*key, FileEntry { at_end: true, ..tail.entry.clone() });
+            }
+        }
+        for key in gone {
+            self.tails.remove(&key);
+            self.forget(key);
         }
     }
 

@@ -88,11 +88,11 @@ pub(super) fn open(
     } else {
         None
     };
-    let lost = recovered.lost.len();
+    let certain = recovered.certain;
     let sealed = recovered.sealed;
     let parts = Parts { settings, metrics, patterns, journal, rejects, losses, spool, recovered: sealed };
     let mut core = Core::new(parts);
-    core.ended.losses = crate::batch::length(lost);
+    core.ended.losses = certain;
     for (path, file) in recovered.found {
         // The first scan finds those that a pattern matches followed already.
         if let Err(error) = core.follow_file(file, &path, None, now) {

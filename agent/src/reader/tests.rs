@@ -180,6 +180,17 @@ impl Rig {
         assert!(self.core().unsettled.is_empty());
     }
 
+    /// As SIGTERM does, when all is settled soon.
+    fn stop(&mut self) {
+        let now = self.now;
+        self.core().handle(Wake::Stop, now);
+        for _ in 0..20 {
+            self.settle_down();
+            self.pass(200);
+        }
+        assert!(self.ended.is_some());
+    }
+
     fn messages(&self) -> Vec<String> {
         self.sent.values().map(|event| message(event)).collect()
     }

@@ -150,6 +150,48 @@ fn an_inode_that_is_used_again_is_another_file() {
 }
 
 #[test]
+fn what_was_read_to_its_end_before_an_orderly_stop_is_no_loss_when_it_is_deleted() {
+    for once in [false, true] {
+        let mut rig = Rig::started(|settings| settings.once = once);
+        rig.append("a.log", text(&numbered(0..3)));
+        rig.append("b.log", text(&numbered(3..6)));
+        rig.restart();
+        rig.run(3000);
+        rig.settle_all();
+        if !once {
+            // Its handle is still open when the agent is told to stop.
+            delete(&rig.path("b.log"));
+            rig.stop();
+        }
+        assert!(rig.ended.is_some(), "once: {once}");
+        rig.kill();
+        delete(&rig.path("a.log"));
+        rig.start();
+        assert!(rig.losses().is_empty(), "{:?}", rig.losses());
+        rig.run(3000);
+        rig.assert_sent(numbered(0..6));
+    }
+}
+
+#[test]
+fn what_is_written_after_an_orderly_stop_is_read_and_a_later_deletion_reported() {
+    let mut rig = Rig::started(|_| {});
+    rig.append("a.log", text(&numbered(0..3)));
+    rig.drain();
+    rig.stop();
+    rig.kill();
+    rig.append("a.log", text(&numbered(3..6)));
+    rig.start();
+    rig.drain();
+    rig.assert_sent(numbered(0..6));
+    rig.kill();
+    delete(&rig.path("a.log"));
+    rig.start();
+    assert_eq!(rig.losses().len(), 1, "nobody knows whether more was written");
+    assert_eq!(rig.core().ended.losses, 0);
+}
+
+#[test]
 fn a_deletion_while_no_agent_runs_is_reported_once() {
     let mut rig =
         Rig::started(|settings| settings.patterns[0] = settings.patterns[0].replace("*.log", "*/*.log"));
