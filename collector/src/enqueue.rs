@@ -89,7 +89,11 @@ impl Batch<'_> {
         loop {
             let outcome = shared.queue.enqueue(&entry, shared.args.queue_limits(), key.as_ref()).await;
             match outcome {
-                Ok(Enqueued::Added { entries, bytes, .. }) => {
+                Ok(Enqueued::Added { id, entries, bytes }) => {
+                    tracing::debug!(
+                        %batch, agent = %self.agent.id, traceparent = self.traceparent.as_deref(), entry = %id,
+                        accepted = judged.accepted(), rejected = judged.skip.len(), "enqueued"
+                    );
                     shared.gate.note(entries, bytes, Some(judged.body.len()));
                     shared.metrics.accepted(judged.accepted());
                     return (Fate::Queued, Ok(self.accepted(answer)));
@@ -100,7 +104,11 @@ impl Batch<'_> {
                         return (Fate::NotQueued, Err(queue_full(shared, self.agent)));
                     }
                 }
-                Ok(Enqueued::Repeated { answer }) => return (Fate::NotQueued, Ok(self.accepted(answer))),
+                Ok(Enqueued::Repeated { answer }) => {
+                    let traceparent = self.traceparent.as_deref();
+                    tracing::debug!(agent = %self.agent.id, traceparent, "an Idempotency-Key was repeated");
+                    return (Fate::NotQueued, Ok(self.accepted(answer)));
+                }
                 Ok(Enqueued::KeysFull) => {
                     let detail =
                         "too many Idempotency-Keys are remembered; come back later, or post without one";
@@ -112,7 +120,8 @@ impl Batch<'_> {
     }
 
     fn failed(&self, batch: BatchId, error: &QueueError) -> (Fate, Result<Reply, Refusal>) {
-        tracing::debug!(%batch, agent = %self.agent.id, %error, "not enqueued");
+        let traceparent = self.traceparent.as_deref();
+        tracing::debug!(%batch, agent = %self.agent.id, traceparent, %error, "not enqueued");
         self.shared.gate.doubt();
         let fate = match error {
             QueueError::Unfit(_) | QueueError::Usage(_) => Fate::NotQueued,
