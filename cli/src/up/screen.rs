@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// The most services in the table; with more, the rest is summed up.
 const MAX_SERVICES: usize = 12;
+/// The most services in a line; with more, only the sum is shown.
+const MAX_IN_LINE: usize = 4;
 /// How wide the picture of the queue is.
 const BAR: u64 = 30;
 
@@ -109,12 +111,14 @@ impl View {
 
     fn line(&self, at: Duration, sample: &Sample) -> String {
         let total = sample.total();
-        let mut text = format!(
-            "{:>4} s  counted {total} (+{}/s)  queue {}",
-            at.as_secs(),
-            self.per_second(at, total, Sample::total),
-            self.queue(sample),
-        );
+        let rate = self.per_second(at, total, Sample::total);
+        let mut text = format!("{:>4} s  counted {total} (+{rate}/s)", at.as_secs());
+        let services = sample.services();
+        if (2..=MAX_IN_LINE).contains(&services.len()) {
+            let each: Vec<String> = services.iter().map(|(name, count)| format!("{name} {count}")).collect();
+            text += &format!(": {}", each.join(", "));
+        }
+        text += &format!("  queue {}", self.queue(sample));
         let last = self.last.as_ref().map(|(_, last)| last);
         for (status, now, before) in [
             ("503", sample.refused, last.map_or(0, |s| s.refused)),
@@ -245,7 +249,7 @@ mod tests {
         view.last = Some((Duration::from_secs(10), first));
         assert_eq!(
             view.line(Duration::from_secs(12), &sample(200)),
-            "  12 s  counted 215 (+50/s)  queue 20/20 batches 1.5 KiB  503: 4 (+3)  \
+            "  12 s  counted 215 (+50/s): api 210, web 5  queue 20/20 batches 1.5 KiB  503: 4 (+3)  \
              api: not reading, 3 batches unsettled, 2.0 KiB behind"
         );
     }
