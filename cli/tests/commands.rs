@@ -3,7 +3,7 @@
 
 use logweir_proto::encoding::Encoding;
 use logweir_proto::{BatchId, ProducerId, Seq};
-use logweir_queue::{Ack, NewEntry, Queue, QueueLimits, Settings, Shard};
+use logweir_queue::{Ack, Burial, DeadLimits, NewEntry, Queue, QueueLimits, Settings, Shard};
 use serde_json::{Value, json};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -79,8 +79,11 @@ impl Redis {
         let limits = QueueLimits { entries: 100, bytes: 1 << 20 };
         queue.enqueue(&entry, limits, None).await.unwrap();
         let items = queue.reader("worker-1").read(1, Duration::from_millis(1)).await.unwrap();
-        let id = queue.dead_letter(items[0].id(), "worker-1", "it can't be counted").await.unwrap();
-        id.unwrap().to_string()
+        let error = "it can't be counted";
+        match queue.dead_letter(items[0].id(), "worker-1", error, DeadLimits::NONE).await.unwrap() {
+            Burial::Dead(letter) => letter.to_string(),
+            other => panic!("{other:?}"),
+        }
     }
 }
 

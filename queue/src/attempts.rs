@@ -6,10 +6,13 @@ use crate::error::QueueError;
 use crate::link::Request;
 use crate::{reply, scripts};
 use redis::{Cmd, Value, cmd};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The longest error that is kept, in bytes.
 const ERROR_BYTES: usize = 1024;
+
+/// How many attempts are kept one by one, the last ones; the sum counts all.
+const KEPT: usize = 10;
 
 /// What is remembered of an entry that failed. It outlives the worker.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -18,17 +21,49 @@ pub struct Attempts {
     pub count: u32,
     /// When the first failed, in Unix milliseconds by Redis' clock.
     pub first_at_ms: i64,
-    /// The error of the last, cut at 1 KiB.
-    pub last_error: String,
+    /// The last ones, up to ten, the oldest first.
+    #[serde(default)]
+    pub log: Vec<Attempt>,
 }
 
-/// The beginning of an error that is too long.
-pub(crate) fn shortened(error: &str) -> &str {
-    let mut end = error.len().min(ERROR_BYTES);
-    while !error.is_char_boundary(end) {
-        end -= 1;
+/// One attempt that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// When, in Unix milliseconds by Redis' clock.
+    pub at_ms: i64,
+    /// Which worker tried.
+    pub worker: String,
+    /// Why it failed, in one line, cut at 1 KiB.
+    pub error: String,
+}
+
+impl Attempts {
+    /// The error of the last attempt.
+    #[must_use]
+    pub fn last_error(&self) -> &str {
+        self.log.last().map_or("", |attempt| &attempt.error)
     }
-    &error[..end]
+}
+
+/// An error in one line, and its beginning only when it is too long.
+pub(crate) fn in_one_line(error: &str) -> String {
+    let words = error.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    let mut line = String::with_capacity(error.len().min(ERROR_BYTES));
+    for word in words {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+        if line.len() > ERROR_BYTES {
+            let mut end = ERROR_BYTES;
+            while !line.is_char_boundary(end) {
+                end -= 1;
+            }
+            line.truncate(end);
+            break;
+        }
+    }
+    line
 }
 
 fn parsed(note: Value) -> Result<Attempts, QueueError> {
@@ -48,10 +83,10 @@ impl Queue {
         worker: &str,
         error: &str,
     ) -> Result<Attempts, QueueError> {
-        let id = id.checked()?;
+        let (id, error) = (id.checked()?, in_one_line(error));
         let keys = [self.keys().queue.as_str(), &self.keys().attempts];
         let fill = |call: &mut Cmd| {
-            call.arg(id).arg(worker).arg(shortened(error));
+            call.arg(id).arg(worker).arg(&error).arg(KEPT);
         };
         parsed(self.link().ask(Request::Script(&scripts::NOTE_ATTEMPT, &keys, &fill)).await?)
     }
@@ -89,10 +124,17 @@ mod tests {
 
     #[test]
     fn a_long_error_is_cut_between_characters() {
-        assert_eq!(shortened("short"), "short");
+        assert_eq!(in_one_line("short"), "short");
         let long = format!("x{}", "é".repeat(ERROR_BYTES));
-        let cut = shortened(&long);
+        let cut = in_one_line(&long);
         assert_eq!(cut.len(), ERROR_BYTES - 1);
-        assert!(long.starts_with(cut));
+        assert!(long.starts_with(&cut));
+        assert_eq!(in_one_line(&"word ".repeat(ERROR_BYTES)).len(), ERROR_BYTES);
+    }
+
+    #[test]
+    fn an_error_is_one_line() {
+        assert_eq!(in_one_line("  broke \"it\"\r\n\tbecause:\u{0}é\u{85}x\n"), "broke \"it\" because: é x");
+        assert_eq!(in_one_line("\n"), "");
     }
 }

@@ -1,12 +1,13 @@
 //! Dead letters: entries that failed for good, with all that is known of them.
 
-use crate::attempts::shortened;
+use crate::attempts::{Attempt, in_one_line};
 use crate::connection::Queue;
 use crate::entry::{EntryId, Fields, RawEntry};
 use crate::error::QueueError;
 use crate::link::Request;
 use crate::reader::GROUP;
 use crate::{reply, scripts};
+use bytes::Bytes;
 use redis::{Cmd, cmd};
 
 /// One dead letter.
@@ -16,10 +17,12 @@ pub struct DeadLetter {
     pub id: EntryId,
     /// The ID that it had in the queue.
     pub entry_id: EntryId,
-    /// The error of the last attempt.
+    /// Why it was given up: the error of the last attempt, in one line.
     pub error: String,
     /// How many attempts failed.
     pub attempts: u32,
+    /// The last of them one by one, up to ten, the oldest first.
+    pub log: Vec<Attempt>,
     /// Which worker gave it up.
     pub worker: String,
     /// When its first attempt failed, in Unix milliseconds by Redis' clock.
@@ -28,6 +31,45 @@ pub struct DeadLetter {
     pub dead_at_ms: i64,
     /// All fields that the entry had in the queue, byte for byte.
     pub fields: Fields,
+}
+
+/// How much the dead letters may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeadLimits {
+    /// The most letters.
+    pub letters: u64,
+    /// The most bytes of all that they hold; the one that passes it is still kept.
+    pub bytes: u64,
+}
+
+impl DeadLimits {
+    /// None at all.
+    pub const NONE: Self = Self { letters: u64::MAX, bytes: u64::MAX };
+}
+
+/// What became of an entry that was to be a dead letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Burial {
+    /// It is one, under this ID.
+    Dead(EntryId),
+    /// It was no longer in the queue.
+    Gone,
+    /// Nothing was changed: a limit is reached.
+    Full {
+        /// Letters now.
+        letters: u64,
+        /// Their bytes now.
+        bytes: u64,
+    },
+}
+
+/// What became of a letter that was to be put back among the dead ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Restored {
+    /// It is there, under this new ID.
+    Added(EntryId),
+    /// Nothing was changed: others came since the caller looked, up to this ID.
+    Moved(EntryId),
 }
 
 /// What became of a replay.
@@ -48,8 +90,27 @@ impl DeadLetter {
 }
 
 /// The fields that the dead-letter script puts before an entry's own, in its order.
-const ABOUT: [&str; 6] =
-    ["dead_entry", "dead_error", "dead_attempts", "dead_worker", "dead_first_seen", "dead_at"];
+const ABOUT: [&str; 7] =
+    ["dead_entry", "dead_error", "dead_attempts", "dead_worker", "dead_first_seen", "dead_at", "dead_log"];
+/// How many strings these are, names and values.
+pub(crate) const ABOUT_STRINGS: usize = 2 * ABOUT.len();
+
+impl DeadLetter {
+    /// The values of [`ABOUT`].
+    fn about(&self) -> Result<[String; 7], QueueError> {
+        let log = serde_json::to_string(&self.log)
+            .map_err(|error| QueueError::Usage(format!("its attempts can't be written: {error}")))?;
+        Ok([
+            self.entry_id.checked()?.to_owned(),
+            in_one_line(&self.error),
+            self.attempts.to_string(),
+            self.worker.clone(),
+            self.first_seen_ms.to_string(),
+            self.dead_at_ms.to_string(),
+            log,
+        ])
+    }
+}
 
 impl TryFrom<RawEntry> for DeadLetter {
     type Error = QueueError;
@@ -59,12 +120,14 @@ impl TryFrom<RawEntry> for DeadLetter {
             && raw.fields.iter().zip(ABOUT).all(|((name, _), ours)| name.as_ref() == ours.as_bytes());
         if !ours {
             return Err(QueueError::Protocol(format!(
-                "{} among the dead letters is none of logweir's",
+                "{0} among the dead letters is none of logweir's: `redis-cli XDEL` with the stream's name and {0} \
+                 removes it",
                 raw.id
             )));
         }
         let fields = raw.fields.split_off(ABOUT.len());
-        let mut about = raw.fields.into_iter().map(|(_, value)| String::from_utf8_lossy(&value).into_owned());
+        let text = |value: Bytes| String::from_utf8_lossy(&value).into_owned();
+        let mut about = raw.fields.into_iter().map(|(_, value)| text(value));
         let mut next = || about.next().unwrap_or_default();
         Ok(Self {
             id: raw.id,
@@ -74,6 +137,7 @@ impl TryFrom<RawEntry> for DeadLetter {
             worker: next(),
             first_seen_ms: next().parse().unwrap_or(0),
             dead_at_ms: next().parse().unwrap_or(0),
+            log: serde_json::from_str(&next()).unwrap_or_default(),
             fields,
         })
     }
@@ -81,7 +145,7 @@ impl TryFrom<RawEntry> for DeadLetter {
 
 impl Queue {
     /// Moves an entry to the dead letters, atomically: adds it there with all its fields and what is known of
-    /// its attempts, and acknowledges it. Returns `None` when the entry is gone already.
+    /// its attempts, and acknowledges it. When the dead letters are full, nothing changes.
     ///
     /// # Errors
     /// [`QueueError`].
@@ -90,14 +154,24 @@ impl Queue {
         id: &EntryId,
         worker: &str,
         error: &str,
-    ) -> Result<Option<EntryId>, QueueError> {
-        let id = id.checked()?;
+        limits: DeadLimits,
+    ) -> Result<Burial, QueueError> {
+        let (id, error) = (id.checked()?, in_one_line(error));
         let keys = self.keys();
-        let keys = [keys.queue.as_str(), &keys.dead, &keys.bytes, &keys.attempts];
+        let keys = [keys.queue.as_str(), &keys.dead, &keys.bytes, &keys.attempts, &keys.dead_bytes];
         let fill = |call: &mut Cmd| {
-            call.arg(GROUP).arg(id).arg(worker).arg(shortened(error));
+            call.arg(GROUP).arg(id).arg(worker).arg(&error).arg(limits.letters).arg(limits.bytes);
         };
-        reply::optional_id(self.link().ask(Request::Script(&scripts::DEAD_LETTER, &keys, &fill)).await?)
+        let answer = self.link().ask(Request::Script(&scripts::DEAD_LETTER, &keys, &fill)).await?;
+        let mut parts = reply::array(answer)?.into_iter();
+        let what = reply::text(parts.next().unwrap_or_default())?;
+        let mut next = || parts.next().unwrap_or_default();
+        match what.as_str() {
+            "dead" => Ok(Burial::Dead(EntryId(reply::text(next())?))),
+            "gone" => Ok(Burial::Gone),
+            "full" => Ok(Burial::Full { letters: reply::count(&next())?, bytes: reply::count(&next())? }),
+            other => Err(QueueError::Protocol(format!("the dead-letter script said `{other}`"))),
+        }
     }
 
     /// Up to `count` dead letters after `after` (exclusive; `None` from the beginning), the oldest first. They come
@@ -143,11 +217,59 @@ impl Queue {
     pub async fn replay(&self, id: &EntryId) -> Result<Replay, QueueError> {
         let id = id.checked()?;
         let keys = self.keys();
-        let keys = [keys.queue.as_str(), &keys.dead, &keys.bytes];
+        let keys = [keys.queue.as_str(), &keys.dead, &keys.bytes, &keys.dead_bytes];
         let fill = |call: &mut Cmd| {
             call.arg(id);
         };
         let answer = self.link().ask_durably(Request::Script(&scripts::REPLAY, &keys, &fill)).await?;
         Ok(reply::optional_id(answer)?.map_or(Replay::Unknown, Replay::Queued))
+    }
+
+    /// Removes a dead letter for good. Returns whether it was there. What it held is not counted anywhere by this:
+    /// whoever drops a batch notes its numbers in the ledger before.
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    pub async fn remove_dead_letter(&self, id: &EntryId) -> Result<bool, QueueError> {
+        let id = id.checked()?;
+        let keys = [self.keys().dead.as_str(), &self.keys().dead_bytes];
+        let fill = |call: &mut Cmd| {
+            call.arg(id);
+        };
+        let answer = self.link().ask(Request::Script(&scripts::DROP_LETTER, &keys, &fill)).await?;
+        Ok(reply::count(&answer)? > 0)
+    }
+
+    /// Puts a letter that was exported back among the dead ones, with all that it says of itself but its ID. `seen`
+    /// is the last ID that the caller knows of (`None` before any): when others came since, nothing changes, so that
+    /// the caller can look first whether it is one of them. No limit holds it back.
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    pub async fn restore_dead_letter(
+        &self,
+        letter: &DeadLetter,
+        seen: Option<&EntryId>,
+    ) -> Result<Restored, QueueError> {
+        let about = letter.about()?;
+        let seen = seen.map_or(Ok("0-0"), EntryId::checked)?;
+        let keys = [self.keys().dead.as_str(), &self.keys().dead_bytes];
+        let fill = |call: &mut Cmd| {
+            call.arg(seen);
+            for (name, value) in ABOUT.iter().zip(&about) {
+                call.arg(name).arg(value);
+            }
+            for (name, value) in &letter.fields {
+                call.arg(name.as_ref()).arg(value.as_ref());
+            }
+        };
+        let answer = self.link().ask_durably(Request::Script(&scripts::RESTORE_LETTER, &keys, &fill)).await?;
+        let [what, id] = reply::tuple(answer)?;
+        let id = EntryId(reply::text(id)?);
+        match reply::text(what)?.as_str() {
+            "restored" => Ok(Restored::Added(id)),
+            "moved" => Ok(Restored::Moved(id)),
+            other => Err(QueueError::Protocol(format!("the restoring script said `{other}`"))),
+        }
     }
 }

@@ -19,6 +19,8 @@ pub struct Depth {
     pub oldest_age_ms: Option<u64>,
     /// Dead letters.
     pub dead: u64,
+    /// All that they hold, in bytes.
+    pub dead_bytes: u64,
 }
 
 impl Queue {
@@ -28,18 +30,19 @@ impl Queue {
     /// [`QueueError`].
     pub async fn depth(&self) -> Result<Depth, QueueError> {
         let keys = self.keys();
-        let keys = [keys.queue.as_str(), &keys.bytes, &keys.dead];
+        let keys = [keys.queue.as_str(), &keys.bytes, &keys.dead, &keys.dead_bytes];
         let fill = |call: &mut redis::Cmd| {
             call.arg(GROUP);
         };
         let answer = self.link().ask(Request::Script(&scripts::DEPTH, &keys, &fill)).await?;
-        let [entries, bytes, pending, age, dead] = reply::tuple(answer)?;
+        let [entries, bytes, pending, age, dead, dead_bytes] = reply::tuple(answer)?;
         Ok(Depth {
             entries: reply::count(&entries)?,
             bytes: reply::count(&bytes)?,
             pending: reply::count(&pending)?,
             oldest_age_ms: u64::try_from(reply::number(&age)?).ok(),
             dead: reply::count(&dead)?,
+            dead_bytes: reply::count(&dead_bytes)?,
         })
     }
 }

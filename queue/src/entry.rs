@@ -6,6 +6,7 @@ use logweir_proto::ProducerId;
 use logweir_proto::Seq;
 use logweir_proto::encoding::Encoding;
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 use crate::error::QueueError;
@@ -66,6 +67,47 @@ pub struct Entry {
 
 /// All fields of an entry, as they stand in Redis.
 pub type Fields = Vec<(Bytes, Bytes)>;
+
+/// Which event numbers an entry takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Numbers {
+    /// The batch: who numbered the events, and the first number.
+    pub batch: BatchId,
+    /// How many numbers it takes, rejected events included.
+    pub events: u64,
+    /// The indices of the rejected events, ascending: their numbers may still be used.
+    pub skip: Vec<u64>,
+}
+
+impl Numbers {
+    /// Read from an entry's own fields; what else is wrong with them doesn't matter.
+    ///
+    /// # Errors
+    /// Which field is missing or wrong.
+    pub fn of(fields: &Fields) -> Result<Self, String> {
+        // The fields are handles on the same bytes.
+        RawEntry { id: EntryId(String::new()), fields: fields.clone() }.numbers()
+    }
+
+    /// The numbers of its events as half-open ranges, ascending; those of rejected events are not among them.
+    pub fn ranges(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+        let first = self.batch.seq.get();
+        let gaps = self.skip.iter().map(move |index| first + index).chain([first + self.events]);
+        gaps.scan(first, |start, gap| {
+            let range = *start..gap;
+            *start = gap + 1;
+            Some(range)
+        })
+        .filter(|range| !range.is_empty())
+    }
+
+    /// Whether this number is among them, as a rejected event's too.
+    #[must_use]
+    pub fn takes(&self, number: u64) -> bool {
+        let first = self.batch.seq.get();
+        (first..first + self.events).contains(&number)
+    }
+}
 
 /// What a read gives for each entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,6 +210,27 @@ impl RawEntry {
         if version != "1" {
             return Err(format!("`v` is {}, and this version reads 1", excerpt(version)));
         }
+        let Numbers { batch, events, skip } = self.numbers()?;
+        let enc = match self.text("enc")? {
+            "identity" => Encoding::Identity,
+            "zstd" => Encoding::Zstd,
+            other => return Err(format!("`enc` is {}, not zstd or identity", excerpt(other))),
+        };
+        Ok(Entry {
+            id: self.id.clone(),
+            agent: self.text("agent")?.to_owned(),
+            batch,
+            events,
+            skip,
+            enc,
+            at_ms: self.number("at")?,
+            // Only for tracing: a garbled one is no reason not to count.
+            traceparent: self.text("traceparent").ok().map(str::to_owned),
+            body: self.bytes("body")?.clone(),
+        })
+    }
+
+    fn numbers(&self) -> Result<Numbers, String> {
         let producer: ProducerId = self.text("producer")?.parse().map_err(|e| format!("`producer`: {e}"))?;
         let seq = Seq::new(self.number("seq")?).ok_or_else(|| {
             format!("`seq` is no event number: {}", excerpt(self.text("seq").unwrap_or("")))
@@ -179,23 +242,7 @@ impl RawEntry {
                 "`events` is {events}, which is none, or passes the last number after seq {seq}"
             ));
         }
-        let enc = match self.text("enc")? {
-            "identity" => Encoding::Identity,
-            "zstd" => Encoding::Zstd,
-            other => return Err(format!("`enc` is {}, not zstd or identity", excerpt(other))),
-        };
-        Ok(Entry {
-            id: self.id.clone(),
-            agent: self.text("agent")?.to_owned(),
-            batch,
-            events,
-            skip: self.skip(events)?,
-            enc,
-            at_ms: self.number("at")?,
-            // Only for tracing: a garbled one is no reason not to count.
-            traceparent: self.text("traceparent").ok().map(str::to_owned),
-            body: self.bytes("body")?.clone(),
-        })
+        Ok(Numbers { batch, events, skip: self.skip(events)? })
     }
 
     fn skip(&self, events: u64) -> Result<Vec<u64>, String> {
@@ -262,6 +309,25 @@ mod tests {
         assert_eq!((entry.events, entry.skip.as_slice(), entry.at_ms), (3, &[0, 2][..], 1_764_000_000_000));
         assert_eq!(entry.body.as_ref(), b"{}\n\0\xff");
         assert_eq!(entry.agent, "web-1");
+    }
+
+    #[test]
+    fn numbers_can_be_read_where_the_rest_can_not() {
+        let bytes = |text: &'static str| Bytes::from_static(text.as_bytes());
+        let mut fields: Fields = good().iter().map(|(k, v)| (bytes(k), Bytes::from_static(v))).collect();
+        fields.retain(|(name, _)| !["v", "enc", "body"].iter().any(|gone| name == gone));
+        let numbers = Numbers::of(&fields).unwrap();
+        assert_eq!(numbers.ranges().collect::<Vec<_>>(), std::slice::from_ref(&(8..9)));
+        assert!(numbers.takes(7) && numbers.takes(9) && !numbers.takes(10) && !numbers.takes(6));
+        let ranges = |skip: &[u64]| {
+            let numbers = Numbers { skip: skip.to_vec(), ..numbers.clone() };
+            numbers.ranges().collect::<Vec<_>>()
+        };
+        assert_eq!(ranges(&[]), std::slice::from_ref(&(7..10)));
+        assert_eq!(ranges(&[1]), [7..8, 9..10]);
+        assert_eq!(ranges(&[0, 1, 2]), []);
+        fields.retain(|(name, _)| name != "seq");
+        assert_eq!(Numbers::of(&fields), Err("`seq` is missing".to_owned()));
     }
 
     #[test]

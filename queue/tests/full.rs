@@ -5,7 +5,7 @@ mod support;
 
 use logweir_queue::{Item, QueueError, Replay};
 use std::time::Duration;
-use support::{ROOMY, Server, add, entry, seqs};
+use support::{ROOMY, Server, add, bury, entry, seqs};
 
 const NOW: Duration = Duration::ZERO;
 
@@ -33,7 +33,7 @@ async fn what_fails_while_redis_is_full_is_noted_and_dies() {
     }
     queue.forgive_attempt(&bad).await.unwrap();
     assert_eq!(queue.attempts(&bad).await.unwrap().unwrap().count, 2);
-    let letter = queue.dead_letter(&dying, "w", "no").await.unwrap().unwrap();
+    let letter = bury(&queue, &dying, "w", "no").await.unwrap();
     let done = Item::done(&reader.reclaim(NOW, 10).await.unwrap()[0].0);
     assert_eq!(queue.acknowledge(&[done]).await.unwrap(), 1);
     let depth = queue.depth().await.unwrap();

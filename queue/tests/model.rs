@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use support::{Server, entry};
+use support::{Server, bury, entry};
 
 const NOW: Duration = Duration::ZERO;
 const READERS: usize = 3;
@@ -28,6 +28,7 @@ enum Op {
     Renew { reader: usize, picks: Vec<usize> },
     Dead { pick: usize },
     Replay { pick: usize },
+    Remove { pick: usize },
     Note { pick: usize },
     Forgive { pick: usize },
     RemoveDead,
@@ -48,6 +49,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         2 => (0..READERS, picks()).prop_map(|(reader, picks)| Op::Renew { reader, picks }),
         3 => pick().prop_map(|pick| Op::Dead { pick }),
         2 => pick().prop_map(|pick| Op::Replay { pick }),
+        1 => pick().prop_map(|pick| Op::Remove { pick }),
         3 => pick().prop_map(|pick| Op::Note { pick }),
         1 => pick().prop_map(|pick| Op::Forgive { pick }),
         1 => Just(Op::RemoveDead),
@@ -148,6 +150,7 @@ impl Run<'_> {
             }
             Op::Dead { pick } => self.dead(*pick).await,
             Op::Replay { pick } => self.replay(*pick).await,
+            Op::Remove { pick } => self.remove(*pick).await,
             Op::Note { pick } => {
                 let Some(id) = self.twin.pick(*pick) else { return };
                 let noted = self.queue.note_attempt(&id, "w", "failed").await.unwrap();
@@ -228,7 +231,7 @@ impl Run<'_> {
 
     async fn dead(&mut self, pick: usize) {
         let Some(id) = self.twin.pick(pick) else { return };
-        let dead_id = self.queue.dead_letter(&id, "w", "no hope").await.unwrap();
+        let dead_id = bury(&self.queue, &id, "w", "no hope").await;
         let attempts = self.twin.attempts.remove(&order(&id)).unwrap_or(0);
         match (dead_id, self.twin.remove(&id)) {
             (Some(dead_id), Some((seq, body))) => self.twin.dead.push((dead_id, seq, body, attempts)),
@@ -247,6 +250,15 @@ impl Run<'_> {
         self.twin.queue.insert(order(&id), (id, seq, body));
     }
 
+    async fn remove(&mut self, pick: usize) {
+        if self.twin.dead.is_empty() {
+            return;
+        }
+        let (dead_id, ..) = self.twin.dead.remove(pick % self.twin.dead.len());
+        assert!(self.queue.remove_dead_letter(&dead_id).await.unwrap());
+        assert!(!self.queue.remove_dead_letter(&dead_id).await.unwrap());
+    }
+
     fn same(&self, item: &Item) {
         let Item::Batch(entry) = item else { panic!("{item:?}") };
         let (_, seq, body) = &self.twin.queue[&order(&entry.id)];
@@ -262,6 +274,7 @@ impl Run<'_> {
         assert_eq!((depth.entries, depth.bytes, depth.pending, depth.dead), expected);
         assert_eq!(depth.oldest_age_ms.is_some(), !twin.queue.is_empty());
         assert_eq!(self.server.bytes_by_hand().await, depth.bytes);
+        assert_eq!(self.server.dead_bytes_by_hand().await, depth.dead_bytes);
         assert_eq!(self.server.say::<u64>("HLEN logweir:{0}:attempts").await, twin.attempts.len() as u64);
         let letters: Vec<DeadLetter> = self.queue.dead_letters(None, 1000).await.unwrap();
         let letters: Vec<_> = letters

@@ -3,7 +3,7 @@
 
 mod support;
 
-use logweir_queue::{Done, EntryId, Item, Queue, QueueError, Reader};
+use logweir_queue::{DeadLimits, Done, EntryId, Item, Queue, QueueError, Reader};
 use std::time::{Duration, Instant};
 use support::{SOON, Server, add, batch, eventually, seqs};
 use tokio::task::JoinSet;
@@ -361,6 +361,6 @@ async fn a_garbled_id_is_the_callers_mistake() {
     let range = EntryId("-".to_owned());
     let all = [Done { id: range.clone(), body_bytes: 0 }];
     assert!(matches!(queue.acknowledge(&all).await, Err(QueueError::Usage(_))));
-    assert!(matches!(queue.dead_letter(&range, "w", "e").await, Err(QueueError::Usage(_))));
+    assert!(matches!(queue.dead_letter(&range, "w", "e", DeadLimits::NONE).await, Err(QueueError::Usage(_))));
     assert!(matches!(queue.replay(&range).await, Err(QueueError::Usage(_))));
 }

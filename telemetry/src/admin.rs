@@ -9,7 +9,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +18,13 @@ use tokio_util::sync::CancellationToken;
 /// A check that was declared with [`Readiness::require`] counts as failed until somebody says otherwise, so a
 /// service is never ready before it has looked.
 #[derive(Debug, Clone, Default)]
-pub struct Readiness(Arc<Mutex<BTreeMap<&'static str, Result<(), String>>>>);
+pub struct Readiness(Arc<Mutex<Checks>>);
+
+#[derive(Debug, Default)]
+struct Checks {
+    outcomes: BTreeMap<&'static str, Result<(), String>>,
+    remarks: BTreeMap<&'static str, String>,
+}
 
 impl Readiness {
     /// Declares a check, not passed yet.
@@ -29,30 +35,46 @@ impl Readiness {
     /// Notes the outcome of a check. Returns whether it changed between passed and failed, so that the
     /// caller can log each change once.
     pub fn set(&self, check: &'static str, outcome: Result<(), String>) -> bool {
-        let mut checks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let was_ok = checks.get(check).map(Result::is_ok);
+        let mut checks = self.lock();
+        let was_ok = checks.outcomes.get(check).map(Result::is_ok);
         let is_ok = outcome.is_ok();
-        checks.insert(check, outcome);
+        checks.outcomes.insert(check, outcome);
         was_ok != Some(is_ok)
+    }
+
+    /// Says something that a person should know and that doesn't make the service unready, under a name that is no
+    /// check's; `None` takes it back. Returns what was said before.
+    pub fn remark(&self, about: &'static str, detail: Option<String>) -> Option<String> {
+        let mut checks = self.lock();
+        match detail {
+            Some(detail) => checks.remarks.insert(about, detail),
+            None => checks.remarks.remove(about),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Checks> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether all checks pass.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().all(Result::is_ok)
+        self.lock().outcomes.values().all(Result::is_ok)
     }
 
-    /// `{"ready": …, "checks": [{"check", "ok", "detail"}]}`
+    /// `{"ready": …, "checks": [{"check", "ok", "detail"}]}`; a remark is a check that passes, with a detail.
     fn to_json(&self) -> (bool, String) {
-        let checks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let ready = checks.values().all(Result::is_ok);
-        let list: Vec<serde_json::Value> = checks
+        let checks = self.lock();
+        let ready = checks.outcomes.values().all(Result::is_ok);
+        let outcomes = checks.outcomes.iter().map(|(check, outcome)| {
+            let detail = outcome.as_ref().err();
+            serde_json::json!({"check": check, "ok": outcome.is_ok(), "detail": detail})
+        });
+        let remarks = checks
+            .remarks
             .iter()
-            .map(|(check, outcome)| {
-                let detail = outcome.as_ref().err();
-                serde_json::json!({"check": check, "ok": outcome.is_ok(), "detail": detail})
-            })
-            .collect();
+            .map(|(about, detail)| serde_json::json!({"check": about, "ok": true, "detail": detail}));
+        let list: Vec<serde_json::Value> = outcomes.chain(remarks).collect();
         (ready, serde_json::json!({"ready": ready, "checks": list}).to_string())
     }
 }
@@ -146,6 +168,10 @@ mod tests {
         assert!(readiness.set("redis", Ok(())));
         assert!(!readiness.set("redis", Ok(())));
         assert!(readiness.is_ready());
+        assert_eq!(readiness.remark("dead_letters", Some("full".into())), None);
+        let (ready, json) = readiness.to_json();
+        assert!(ready && json.contains(r#"{"check":"dead_letters","detail":"full","ok":true}"#), "{json}");
+        assert_eq!(readiness.remark("dead_letters", None).as_deref(), Some("full"));
         assert!(readiness.set("redis", Err("gone".into())));
         let (ready, json) = readiness.to_json();
         assert!(!ready);

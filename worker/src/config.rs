@@ -1,7 +1,7 @@
 //! What can be set, and which settings make no sense.
 
 use clap::{Parser, Subcommand};
-use logweir_queue::{Ack, Shard};
+use logweir_queue::{Ack, DeadLimits, Shard};
 use logweir_telemetry::config::{CommonArgs, duration, size};
 use logweir_telemetry::redact::SecretUrl;
 use std::net::SocketAddr;
@@ -16,8 +16,9 @@ const REDIS_DEADLINE: Duration = Duration::from_secs(2);
 /// transaction that also notes which events they are, so none is ever counted twice. It starts before Redis and
 /// Postgres if need be, and waits for them: /readyz on the admin address says for what.
 ///
-/// A batch that can't be counted goes to the dead letters after --max-attempts; `logweir dlq list` shows them. While
-/// Postgres or Redis is away nothing is given up: the worker waits, and tries again for ever.
+/// A batch that can't be counted goes to the dead letters after --max-attempts; `logweir dlq list` shows them. When
+/// they are full, it stays in the queue. While Postgres or Redis is away nothing is given up: the worker waits, and
+/// tries again for ever.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "logweir-worker", version, about, max_term_width = 110)]
 pub struct Args {
@@ -40,6 +41,12 @@ pub struct Args {
     /// How long counts are kept; older events are noted as losses instead of counted
     #[arg(long, value_parser = duration, default_value = "90d", value_name = "DURATION")]
     pub retention: Duration,
+    /// The most dead letters. When they are full, further bad batches stay in the queue, and nothing is thrown away
+    #[arg(long, default_value_t = 100_000, value_name = "N")]
+    pub max_dead_entries: u64,
+    /// The most bytes that the dead letters hold in Redis; likewise
+    #[arg(long, value_parser = size, default_value = "1GiB", value_name = "SIZE")]
+    pub max_dead_bytes: u64,
     /// How many transactions run at a time, each with a connection of its own
     #[arg(long, default_value_t = 2, value_name = "N")]
     pub concurrency: usize,
@@ -107,6 +114,8 @@ impl Args {
         ] {
             if !range.contains(&value) {
                 return Err(format!("--{flag} must be from {} to {}", range.start(), range.end()));
+            ("max-dead-entries", self.max_dead_entries, 1..=1 << 40),
+            ("max-dead-bytes", self.max_dead_bytes, 1..=1 << 50),
             }
         }
         Ok(())
@@ -124,6 +133,10 @@ impl Args {
     pub(crate) fn retention_ms(&self) -> i64 {
         i64::try_from(self.retention.as_millis()).unwrap_or(i64::MAX)
     }
+    pub(crate) fn dead_limits(&self) -> DeadLimits {
+        DeadLimits { letters: self.max_dead_entries, bytes: self.max_dead_bytes }
+    }
+
 }
 
 #[cfg(test)]
@@ -145,6 +158,7 @@ mod tests {
         assert_eq!(args.retention_ms(), 90 * 86_400_000);
     }
 
+        assert_eq!(args.dead_limits(), DeadLimits { letters: 100_000, bytes: 1 << 30 });
     #[test]
     fn the_url_may_stand_before_or_after_migrate() {
         for flags in
@@ -170,6 +184,8 @@ mod tests {
         ] {
             let message = parse(&flags).validate().unwrap_err();
             assert!(message.contains(name), "{message}");
+            (["--max-dead-entries", "0"], "--max-dead-entries"),
+            (["--max-dead-bytes", "0"], "--max-dead-bytes"),
         }
     }
 }

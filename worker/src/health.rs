@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use crate::metrics::Metrics;
 use crate::postgres::{Connection, Database, within};
-use logweir_queue::Queue;
+use logweir_queue::{DeadLimits, Queue};
 use logweir_telemetry::admin::Readiness;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const REDIS: &str = "redis";
 pub(crate) const POSTGRES: &str = "postgres";
 pub(crate) const SCHEMA: &str = "schema";
+pub(crate) const DEAD_LETTERS: &str = "dead_letters";
 
 /// How often both are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -108,8 +109,33 @@ impl Health {
         }
     }
 
+    /// Whether the dead letters are full. The worker stays ready: it counts whatever can be counted.
+    pub(crate) fn dead_letters(&self, letters: u64, bytes: u64, limits: DeadLimits) {
+        let full = letters >= limits.letters || bytes >= limits.bytes;
+        let detail = full.then(|| {
+            format!(
+                "full: {letters} of {} letters, {bytes} of {} bytes; batches that can't be counted stay in the queue",
+                limits.letters, limits.bytes
+            )
+        });
+        // Lanes and the look each second may tell at the same time.
+        let _in_order = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.metrics.dead_letters_full.set(i64::from(full));
+        let was_full = self.readiness.remark(DEAD_LETTERS, detail).is_some();
+        match (was_full, full) {
+            (false, true) => tracing::error!(
+                letters,
+                bytes,
+                "the dead letters are full: further batches that can't be counted stay in the queue until \
+                 `logweir dlq` replays or drops some, or --max-dead-entries and --max-dead-bytes are raised"
+            ),
+            (true, false) => tracing::info!(letters, bytes, "the dead letters have room again"),
+            _ => {}
+        }
+    }
+
     /// Looks at Redis each second, until `stop`.
-    pub(crate) async fn watch_redis(&self, queue: &Queue, stop: CancellationToken) {
+    pub(crate) async fn watch_redis(&self, queue: &Queue, limits: DeadLimits, stop: CancellationToken) {
         let mut ticks = interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut up = None;
@@ -124,6 +150,7 @@ impl Health {
                         tracing::info!(version = %server.version, "the queue can be used");
                     }
                     self.metrics.depth(depth);
+                    self.dead_letters(depth.dead, depth.dead_bytes, limits);
                     self.metrics.redis_up.set(1);
                     self.readiness.set(REDIS, Ok(()));
                     up = Some(true);

@@ -143,28 +143,31 @@ impl Lane {
                 self.resting.retain(|resting| resting.item.id() != item.id());
                 self.shared.metrics.reclaimed.inc();
             }
+            let mut done = false;
             for (item, deliveries) in claimed {
-                self.suspect(item, deliveries).await;
+                done |= self.suspect(item, deliveries).await;
             }
-            return Ok(true);
+            // Those that the dead letters have no room for must not keep the lane from what can be counted.
+            if done {
+                return Ok(true);
+            }
         }
         self.reclaim_at = Instant::now() + self.shared.args.lease / 3;
         Ok(false)
     }
 
     /// Tries a batch alone whose holder fell silent: perhaps by the batch's fault, so an attempt is noted before,
-    /// and forgiven as soon as it is clear that it wasn't.
-    async fn suspect(&mut self, item: Item, deliveries: u64) {
+    /// and forgiven as soon as it is clear that it wasn't. Returns whether anything could be done.
+    async fn suspect(&mut self, item: Item, deliveries: u64) -> bool {
         let (shared, stop, id) = (Arc::clone(&self.shared), self.stop.clone(), item.id().clone());
         let known =
             self.grip.insist(&stop, "ask for attempts", || Box::pin(shared.queue.attempts(&id))).await;
         let Some(known) = known else {
             self.grip.release(&id);
-            return;
+            return true;
         };
         if let Some(known) = known.filter(|known| known.count >= shared.args.max_attempts) {
-            self.bury(item, known.count, &known.last_error).await;
-            return;
+            return self.bury(item, known.count, known.last_error()).await;
         }
         let why = format!("the worker that held it died or fell silent (delivery {deliveries})");
         if self
@@ -174,9 +177,10 @@ impl Lane {
             .is_none()
         {
             self.grip.release(&id);
-            return;
+            return true;
         }
         self.work(vec![item], 0, Some(id)).await;
+        true
     }
 
     async fn forgive(&mut self, id: &EntryId) {

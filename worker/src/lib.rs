@@ -165,7 +165,7 @@ impl Worker {
         let (of, end) = (Arc::clone(&shared), ended.clone());
         helpers.spawn(async move { of.health.watch_postgres(&of.database, end).await });
         let (of, end) = (Arc::clone(&shared), ended.clone());
-        helpers.spawn(async move { of.health.watch_redis(&of.queue, end).await });
+        helpers.spawn(async move { of.health.watch_redis(&of.queue, of.args.dead_limits(), end).await });
         let (of, end) = (Arc::clone(&shared), ended.clone());
         helpers.spawn(async move { of.schema.run(&of.database, &of.health, end).await });
         let (of, end) = (Arc::clone(&shared), stop.clone());

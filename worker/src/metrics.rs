@@ -72,6 +72,8 @@ pub(crate) struct Metrics {
     queue_pending: Gauge<u64, AtomicU64>,
     queue_oldest_age: Gauge<f64, AtomicU64>,
     queue_dead: Gauge<u64, AtomicU64>,
+    queue_dead_bytes: Gauge<u64, AtomicU64>,
+    pub(crate) dead_letters_full: Gauge,
 }
 
 impl Metrics {
@@ -102,6 +104,8 @@ impl Metrics {
             queue_pending: Gauge::default(),
             queue_oldest_age: Gauge::default(),
             queue_dead: Gauge::default(),
+            queue_dead_bytes: Gauge::default(),
+            dead_letters_full: Gauge::default(),
         };
         // A rate needs its zero.
         for result in BatchResult::ALL {
@@ -157,6 +161,12 @@ impl Metrics {
             m.queue_oldest_age,
         );
         registry.register("queue_dead_letters", "Batches that failed for good", m.queue_dead);
+        registry.register("queue_dead_bytes", "Bytes of the dead letters", m.queue_dead_bytes);
+        registry.register(
+            "dead_letters_full",
+            "Whether the dead letters are full (1), so that bad batches stay in the queue, or not (0)",
+            m.dead_letters_full,
+        );
     }
 
     pub(crate) fn batch(&self, result: BatchResult) {
@@ -202,5 +212,6 @@ impl Metrics {
         self.queue_pending.set(depth.pending);
         self.queue_oldest_age.set(depth.oldest_age_ms.unwrap_or(0) as f64 / 1_000.0);
         self.queue_dead.set(depth.dead);
+        self.queue_dead_bytes.set(depth.dead_bytes);
     }
 }

@@ -90,6 +90,11 @@ pub(super) fn example(body: &[u8], more: &[(&str, &str)]) -> DeadLetter {
         entry_id: logweir_queue::EntryId("1795514580000-7".to_owned()),
         error: "the batch can't be decoded".to_owned(),
         attempts: 5,
+        log: vec![logweir_queue::Attempt {
+            at_ms: 1_795_514_581_250,
+            worker: "worker-1".to_owned(),
+            error: "the batch can't be decoded".to_owned(),
+        }],
         worker: "worker-1".to_owned(),
         first_seen_ms: 1_795_514_581_250,
         dead_at_ms: 1_795_514_590_000,

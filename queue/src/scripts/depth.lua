@@ -1,7 +1,7 @@
 -- How full the queue is; works when nothing exists yet.
--- KEYS: queue, bytes, dead
+-- KEYS: queue, bytes, dead, dead:bytes
 -- ARGV: group
--- Returns {entries, bytes, pending, age of the oldest in ms (-1 without one), dead letters}.
+-- Returns {entries, bytes, pending, age of the oldest in ms (-1 without one), dead letters, their bytes}.
 local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1])
 if pending['err'] then
   if not string.find(pending['err'], 'NOGROUP', 1, true) then
@@ -18,5 +18,5 @@ if #first > 0 then
 end
 return {
   redis.call('XLEN', KEYS[1]), tonumber(redis.call('GET', KEYS[2]) or '0'), pending[1], age,
-  redis.call('XLEN', KEYS[3]),
+  redis.call('XLEN', KEYS[3]), tonumber(redis.call('GET', KEYS[4]) or '0'),
 }

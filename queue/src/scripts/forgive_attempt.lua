@@ -16,6 +16,13 @@ if count < 1 then
   return 0
 end
 note['count'] = count
+if type(note['log']) == 'table' then
+  table.remove(note['log'])
+  -- An empty list would be written as an object.
+  if #note['log'] == 0 then
+    note['log'] = nil
+  end
+end
 -- A first write that is allowed when memory is short: what stands there anyway is replaced.
 redis.call('HDEL', KEYS[1], '')
 redis.call('HSET', KEYS[1], ARGV[1], cjson.encode(note))

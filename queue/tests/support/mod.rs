@@ -3,7 +3,9 @@
 
 use logweir_proto::encoding::Encoding;
 use logweir_proto::{BatchId, ProducerId, Seq};
-use logweir_queue::{Ack, Enqueued, EntryId, Item, NewEntry, Queue, QueueLimits, Settings, Shard};
+use logweir_queue::{
+    Ack, Burial, DeadLimits, Enqueued, EntryId, Item, NewEntry, Queue, QueueLimits, Settings, Shard,
+};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Value, cmd};
 use rustix::process::{Pid, Signal, kill_process};
@@ -164,6 +166,12 @@ impl Server {
         command.query_async(&mut self.raw().await).await.unwrap()
     }
 
+    /// The sum of all names and values among the dead letters, counted one by one.
+    pub async fn dead_bytes_by_hand(&self) -> u64 {
+        let entries: Vec<(String, Vec<Vec<u8>>)> = self.say("XRANGE logweir:{0}:dead - +").await;
+        entries.iter().flat_map(|(_, parts)| parts).map(|part| u64::try_from(part.len()).unwrap()).sum()
+    }
+
     /// The sum of all bodies in the stream, counted one by one.
     pub async fn bytes_by_hand(&self) -> u64 {
         let entries: redis::streams::StreamRangeReply = self.say("XRANGE logweir:{0}:queue - +").await;
@@ -218,6 +226,15 @@ pub async fn add(queue: &Queue, seq: u64, body: &[u8]) -> EntryId {
     match queue.enqueue(&entry(seq, body), ROOMY, None).await.unwrap() {
         Enqueued::Added { id, .. } => id,
         other => panic!("{other:?}"),
+    }
+}
+
+/// Makes an entry a dead letter; `None` when it is gone.
+pub async fn bury(queue: &Queue, id: &EntryId, worker: &str, error: &str) -> Option<EntryId> {
+    match queue.dead_letter(id, worker, error, DeadLimits::NONE).await.unwrap() {
+        Burial::Dead(letter) => Some(letter),
+        Burial::Gone => None,
+        full @ Burial::Full { .. } => panic!("{full:?}"),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Failed, Lane, Resting};
 use crate::metrics::BatchResult;
 use crate::wait::rest_after;
-use logweir_queue::Item;
+use logweir_queue::{Burial, Item};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -44,23 +44,37 @@ impl Lane {
         }
     }
 
-    /// Moves a batch to the dead letters.
-    pub(super) async fn bury(&mut self, item: Item, attempts: u32, error: &str) {
+    /// Moves a batch to the dead letters. When they are full it is left pending, and so taken over after the lease and
+    /// tried to be moved again. Returns whether the lane is done with it.
+    pub(super) async fn bury(&mut self, item: Item, attempts: u32, error: &str) -> bool {
         let (shared, stop, id) = (Arc::clone(&self.shared), self.stop.clone(), item.id().clone());
+        let limits = shared.args.dead_limits();
         let buried = self
             .grip
             .insist(&stop, "move a batch to the dead letters", || {
-                Box::pin(shared.queue.dead_letter(&id, &self.name, error))
+                Box::pin(shared.queue.dead_letter(&id, &self.name, error, limits))
             })
             .await;
         self.grip.release(&id);
-        if let Some(Some(letter)) = buried {
-            shared.metrics.batch(BatchResult::DeadLettered);
-            let (batch, agent, traceparent) = about(&item);
-            tracing::error!(
-                entry = %id, dead_letter = %letter, batch, agent, traceparent, error, attempts,
-                "a batch went to the dead letters: `logweir dlq show {letter}` has it"
-            );
+        let (batch, agent, traceparent) = about(&item);
+        match buried {
+            Some(Burial::Dead(letter)) => {
+                shared.metrics.batch(BatchResult::DeadLettered);
+                tracing::error!(
+                    entry = %id, dead_letter = %letter, batch, agent, traceparent, error, attempts,
+                    "a batch went to the dead letters: `logweir dlq show {letter}` has it"
+                );
+                true
+            }
+            Some(Burial::Full { letters, bytes }) => {
+                shared.health.dead_letters(letters, bytes, limits);
+                tracing::debug!(
+                    entry = %id, batch, agent, traceparent, error, attempts,
+                    "the dead letters are full; a batch that can't be counted stays in the queue"
+                );
+                false
+            }
+            Some(Burial::Gone) | None => true,
         }
     }
 }
