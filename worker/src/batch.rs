@@ -31,6 +31,8 @@ pub(crate) struct Batch {
     pub(crate) events: Vec<Event>,
     /// The time of the oldest event, if there is any.
     pub(crate) oldest_ms: Option<i64>,
+    /// The time of the newest event, likewise.
+    pub(crate) newest_ms: Option<i64>,
 }
 
 /// What the events of one minute, service and level come to.
@@ -80,7 +82,7 @@ pub(crate) fn decode(entry: &Entry, max_bytes: usize) -> Result<Batch, BatchErro
 
     let mut cells = Cells::default();
     let mut events = Vec::new();
-    let mut oldest_ms = None;
+    let (mut oldest_ms, mut newest_ms) = (None, None);
     for line in ndjson::lines(&body) {
         let number = first + indices.next().ok_or(BatchError::TooMany { expected })?;
         let event =
@@ -90,6 +92,7 @@ pub(crate) fn decode(entry: &Entry, max_bytes: usize) -> Result<Batch, BatchErro
         cells.add(cell, bytes);
         let at_ms = event.timestamp_ms;
         oldest_ms = Some(oldest_ms.map_or(at_ms, |oldest: i64| oldest.min(at_ms)));
+        newest_ms = newest_ms.max(Some(at_ms));
         events.push(Event { number, at_ms, bytes, cell });
     }
     if indices.next().is_some() {
@@ -102,6 +105,7 @@ pub(crate) fn decode(entry: &Entry, max_bytes: usize) -> Result<Batch, BatchErro
         cells: cells.list,
         events,
         oldest_ms,
+        newest_ms,
     })
 }
 

@@ -14,7 +14,7 @@
 use crate::batch::{Batch, index};
 use crate::ranges::{Overlap, Ranges};
 use logweir_proto::{Level, ProducerId};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// A producer with so many ranges may get no more. An honest one retires at 500 gaps; but one batch, half of whose
@@ -62,8 +62,8 @@ pub(crate) type Ledger = BTreeMap<ProducerId, Result<Ranges, String>>;
 pub(crate) struct Settlement {
     /// One for each batch, in their order.
     pub(crate) verdicts: Vec<Verdict>,
-    /// The producers whose numbers grew.
-    pub(crate) changed: BTreeSet<ProducerId>,
+    /// The producers whose numbers grew, with the time of the newest event that may be among these.
+    pub(crate) changed: BTreeMap<ProducerId, i64>,
     pub(crate) counts: HashMap<Key, Sum>,
     pub(crate) losses: Vec<Loss>,
 }
@@ -102,7 +102,9 @@ impl Settlement {
         };
         if grown != *applied {
             *applied = grown;
-            self.changed.insert(batch.producer);
+            let newest_ms = batch.newest_ms.unwrap_or(i64::MIN);
+            let known = self.changed.entry(batch.producer).or_insert(newest_ms);
+            *known = newest_ms.max(*known);
         }
         verdict
     }
@@ -167,6 +169,7 @@ mod tests {
     use crate::batch::decode;
     use crate::batch::tests::{AT, entry, line};
     use proptest::prelude::*;
+    use std::collections::BTreeSet;
     use uuid::Uuid;
 
     const DAY: i64 = 86_400_000;
@@ -251,7 +254,7 @@ mod tests {
         let first = settle(&[&one, &one], &mut ledger, AT - DAY / 2);
         assert_eq!(first.verdicts[0], Verdict::Done { counted: 5, duplicate: 0, too_old: 0 });
         assert_eq!(first.verdicts[1], Verdict::Done { counted: 0, duplicate: 5, too_old: 0 });
-        assert_eq!(first.changed.len(), 1);
+        assert_eq!(first.changed, BTreeMap::from([(producer(), AT + 2 * 60_000)]));
         let again = settle(&[&one], &mut ledger, AT - DAY / 2);
         assert!(again.changed.is_empty() && again.counts.is_empty());
     }

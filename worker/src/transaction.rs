@@ -180,13 +180,16 @@ async fn write(
     settlement: &Settlement,
     ledger: &Ledger,
 ) -> Result<(), Failure> {
-    let changed = settlement.changed.iter().filter_map(|producer| {
-        let ranges = ledger.get(producer)?.as_ref().ok()?;
-        Some((producer.uuid(), ranges.to_string()))
-    });
-    let (producers, applied): (Vec<Uuid>, Vec<String>) = changed.unzip();
+    let (mut producers, mut applied, mut newest) = (Vec::new(), Vec::new(), Vec::new());
+    for (producer, newest_ms) in &settlement.changed {
+        if let Some(Ok(ranges)) = ledger.get(producer) {
+            producers.push(producer.uuid());
+            applied.push(ranges.to_string());
+            newest.push(Some(newest_ms.div_euclid(1_000)).filter(|s| in_calendar(*s)));
+        }
+    }
     if !producers.is_empty() {
-        client.execute(&statements.apply, &[&producers, &applied]).await?;
+        client.execute(&statements.apply, &[&producers, &applied, &newest]).await?;
     }
     if !settlement.counts.is_empty() {
         let (mut minutes, mut services, mut levels) = (Vec::new(), Vec::new(), Vec::new());
@@ -247,10 +250,12 @@ impl Statements {
                      WHERE producer = ANY ($1::uuid[]) ORDER BY producer FOR UPDATE",
                 )
                 .await?,
+            // A row must outlive its events, which a late duplicate brings again: also those that are ahead of the clock.
             apply: client
                 .prepare(
-                    "UPDATE batch_ledger AS l SET applied = u.applied::int8multirange, updated_at = now()
-                     FROM unnest($1::uuid[], $2::text[]) AS u (producer, applied)
+                    "UPDATE batch_ledger AS l SET applied = u.applied::int8multirange,
+                       updated_at = greatest(now(), l.updated_at, to_timestamp(u.newest))
+                     FROM unnest($1::uuid[], $2::text[], $3::bigint[]) AS u (producer, applied, newest)
                      WHERE l.producer = u.producer",
                 )
                 .await?,

@@ -42,3 +42,17 @@ async fn what_is_older_than_the_retention_goes() {
     assert_eq!(rig.applied(2).await, "{[1,2)}");
     worker.stop().await;
 }
+
+/// Or a late duplicate of it would count again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_stays_as_long_as_its_newest_event() {
+    let rig = Rig::start().await;
+    let worker = rig.worker(&[]).await;
+    let ahead = "SELECT round(extract(epoch FROM updated_at - now()) / 86400) FROM batch_ledger";
+    for (seq, days) in [(1, 7), (2, 3), (3, 9)] {
+        rig.put(&Batch::of_lines(1, seq, &[line(now_ms() + days * DAY_MS, "api", "info")])).await;
+        rig.drained().await;
+        assert_eq!(rig.postgres.row(ahead).await, days.max(7).to_string());
+    }
+    worker.stop().await;
+}

@@ -121,6 +121,8 @@ async fn a_producer_with_a_thousand_gaps_is_refused() {
         )
         .await;
     rig.put(&Batch::new(1, 5_000, 1, "api")).await;
+    // Another lane might close the gap before.
+    rig.drained().await;
     rig.put(&Batch::new(1, 2, 3, "api")).await;
     rig.drained().await;
     assert_eq!(rig.count("api").await.0, 1, "3 of 2, 3 and 4 was new, and closes a gap");
