@@ -12,6 +12,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// No wait is longer: with far longer ones the clock's arithmetic would overflow.
+const LONGEST_WAIT: Duration = Duration::from_secs(366 * 86_400);
+
 /// What has happened to a batch when it is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum AckArg {
@@ -161,7 +164,7 @@ impl Args {
                 self.listen
             ));
         }
-        let positive: [(&str, u64); 17] = [
+        let positive: [(&str, u64); 16] = [
             ("rate", self.rate),
             ("burst", self.burst.unwrap_or(1)),
             ("rate-bytes", self.rate_bytes),
@@ -178,10 +181,25 @@ impl Args {
             ("max-in-flight", count(self.max_in_flight)),
             ("max-idempotency-keys", self.max_idempotency_keys),
             ("max-idempotency-bytes", self.max_idempotency_bytes),
-            ("redis-timeout (in milliseconds)", millis(self.redis_timeout)),
         ];
         if let Some((flag, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(format!("--{flag} must be at least 1"));
+        }
+        let waits: [(&str, Duration, u64); 6] = [
+            ("hold", self.hold, 0),
+            ("redis-timeout", self.redis_timeout, 1),
+            ("header-timeout", self.header_timeout, 1),
+            ("body-timeout", self.body_timeout, 1),
+            ("shutdown-timeout", self.shutdown_timeout, 0),
+            ("idempotency-window", self.idempotency_window, 1),
+        ];
+        for (flag, value, least) in waits {
+            if millis(value) < least {
+                return Err(format!("--{flag} must be at least {least}ms"));
+            }
+            if value > LONGEST_WAIT {
+                return Err(format!("--{flag} must be at most {} days", LONGEST_WAIT.as_secs() / 86_400));
+            }
         }
         for (flag, value) in [("rate", self.rate), ("rate-bytes", self.rate_bytes)] {
             if value > Quota::MAX_RATE {
@@ -302,6 +320,12 @@ mod tests {
             (vec!["--ack", "replicated", "--replicas", "0"], "--replicas"),
             (vec!["--max-in-flight-bytes", "1MiB"], "--max-in-flight-bytes"),
             (vec!["--redis-timeout", "0s"], "--redis-timeout"),
+            (vec!["--redis-timeout", "18446744073709551615s"], "--redis-timeout"),
+            (vec!["--hold", "400d"], "--hold"),
+            (vec!["--header-timeout", "0s"], "--header-timeout"),
+            (vec!["--body-timeout", "0s"], "--body-timeout"),
+            (vec!["--idempotency-window", "0s"], "--idempotency-window"),
+            (vec!["--max-idempotency-bytes", "0"], "--max-idempotency-bytes"),
         ] {
             let message = parse(&flags).validate().unwrap_err();
             assert!(message.contains(name), "{message}");
