@@ -28,6 +28,9 @@ pub struct Args {
     /// Postgres, such as postgres://user:password@host:5432/database
     #[arg(long, default_value = "postgres://logweir@127.0.0.1/logweir", value_name = "URL", global = true)]
     pub postgres: SecretUrl,
+    /// Work only where commits wait for a standby: not ready unless synchronous_standby_names is set in Postgres
+    #[arg(long, global = true)]
+    pub postgres_sync_standby: bool,
     /// The admin address: /metrics, /healthz, /readyz
     #[arg(long, default_value = "127.0.0.1:4803", value_name = "ADDRESS")]
     pub admin: SocketAddr,
@@ -111,11 +114,11 @@ impl Args {
             ("concurrency", u64::try_from(self.concurrency).unwrap_or(u64::MAX), 1..=256),
             ("group", u64::try_from(self.group).unwrap_or(u64::MAX), 1..=1_000),
             ("max-batch-bytes", self.max_batch_bytes, 1..=1 << 30),
+            ("max-dead-entries", self.max_dead_entries, 1..=1 << 40),
+            ("max-dead-bytes", self.max_dead_bytes, 1..=1 << 50),
         ] {
             if !range.contains(&value) {
                 return Err(format!("--{flag} must be from {} to {}", range.start(), range.end()));
-            ("max-dead-entries", self.max_dead_entries, 1..=1 << 40),
-            ("max-dead-bytes", self.max_dead_bytes, 1..=1 << 50),
             }
         }
         Ok(())
@@ -130,13 +133,13 @@ impl Args {
         }
     }
 
-    pub(crate) fn retention_ms(&self) -> i64 {
-        i64::try_from(self.retention.as_millis()).unwrap_or(i64::MAX)
-    }
     pub(crate) fn dead_limits(&self) -> DeadLimits {
         DeadLimits { letters: self.max_dead_entries, bytes: self.max_dead_bytes }
     }
 
+    pub(crate) fn retention_ms(&self) -> i64 {
+        i64::try_from(self.retention.as_millis()).unwrap_or(i64::MAX)
+    }
 }
 
 #[cfg(test)]
@@ -156,9 +159,9 @@ mod tests {
         assert_eq!((args.lease, args.max_attempts), (Duration::from_secs(30), 5));
         assert_eq!((args.concurrency, args.group, args.command), (2, 64, None));
         assert_eq!(args.retention_ms(), 90 * 86_400_000);
+        assert_eq!(args.dead_limits(), DeadLimits { letters: 100_000, bytes: 1 << 30 });
     }
 
-        assert_eq!(args.dead_limits(), DeadLimits { letters: 100_000, bytes: 1 << 30 });
     #[test]
     fn the_url_may_stand_before_or_after_migrate() {
         for flags in
@@ -181,11 +184,11 @@ mod tests {
             (["--retention", "1s"], "--retention"),
             (["--deadline", "1ms"], "--deadline"),
             (["--max-batch-bytes", "0"], "--max-batch-bytes"),
+            (["--max-dead-entries", "0"], "--max-dead-entries"),
+            (["--max-dead-bytes", "0"], "--max-dead-bytes"),
         ] {
             let message = parse(&flags).validate().unwrap_err();
             assert!(message.contains(name), "{message}");
-            (["--max-dead-entries", "0"], "--max-dead-entries"),
-            (["--max-dead-bytes", "0"], "--max-dead-bytes"),
         }
     }
 }

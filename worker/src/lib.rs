@@ -107,7 +107,8 @@ pub async fn migrate(args: &Args) -> Result<Vec<String>, SchemaError> {
 
 fn database(args: &Args) -> Result<Database, String> {
     args.validate()?;
-    Database::new(&args.postgres, args.deadline)
+    let database = Database::new(&args.postgres, args.deadline)?;
+    Ok(database.insist_on_sync_standby(args.postgres_sync_standby))
 }
 
 fn prepare(args: Args) -> Result<(Shared, Readiness, Registry), StartError> {

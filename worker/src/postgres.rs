@@ -21,6 +21,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 pub(crate) struct Database {
     config: Config,
     deadline: Duration,
+    sync_standby: bool,
 }
 
 /// An open connection; closed when dropped.
@@ -56,7 +57,13 @@ impl Database {
         if config.get_application_name().is_none() {
             config.application_name("logweir-worker");
         }
-        Ok(Self { config, deadline })
+        Ok(Self { config, deadline, sync_standby: false })
+    }
+
+    /// Whether each connection must have commits that wait for a standby.
+    pub(crate) fn insist_on_sync_standby(mut self, insist: bool) -> Self {
+        self.sync_standby = insist;
+        self
     }
 
     /// How long a transaction may take.
@@ -76,6 +83,9 @@ impl Database {
                 }
             });
             client.batch_execute(&self.settings()).await?;
+            if self.sync_standby {
+                commits_wait_for_a_standby(&client).await?;
+            }
             Ok(Connection { client, _driver: driver })
         });
         within(CONNECT, "to connect", connecting).await
@@ -83,10 +93,12 @@ impl Database {
 
     fn settings(&self) -> String {
         let deadline = self.deadline.as_millis().max(2);
+        // Warnings are logged; notices, such as that a table exists already, are no news.
         // A server that can look whether its client still lives (Linux) frees the locks of a killed worker in seconds.
         // Whoever turned synchronous_commit off for this user meant other programs: what is acknowledged must stay.
         format!(
-            "SET TIME ZONE 'UTC';
+            "SET client_min_messages = warning;
+             SET TIME ZONE 'UTC';
              SET statement_timeout = {deadline};
              SET idle_in_transaction_session_timeout = {deadline};
              SET lock_timeout = {};
@@ -100,6 +112,28 @@ impl Database {
             deadline / 2
         )
     }
+}
+
+/// What `--postgres-sync-standby` insists on. Whether the standby is there, each commit sees by itself.
+async fn commits_wait_for_a_standby(client: &Client) -> Result<(), Failure> {
+    let settings =
+        "SELECT current_setting('synchronous_standby_names'), current_setting('synchronous_commit')";
+    let row = client.query_one(settings, &[]).await?;
+    let (names, commit): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+    let wrong = if names.trim().is_empty() {
+        "synchronous_standby_names is not set, so commits wait for no standby: set it in the configuration of Postgres \
+         to the application_name of the standby, such as 'FIRST 1 (standby1)', and reload that"
+            .to_owned()
+    } else if !["on", "remote_apply"].contains(&commit.as_str()) {
+        format!(
+            "synchronous_commit is {commit} for this user, so commits don't wait for the standby's disk: set it to on, by \
+             ALTER ROLE … SET synchronous_commit = on"
+        )
+    } else {
+        return Ok(());
+    };
+    // A person must mend it, as with a missing right.
+    Err(Trouble::new(What::Access, format!("--postgres-sync-standby: {wrong}")).into())
 }
 
 impl Deref for Connection {

@@ -14,4 +14,5 @@ mod poison;
 mod program;
 mod schema;
 mod silence;
+mod standby;
 mod world;
