@@ -11,15 +11,18 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 /// Held during a round: `lwhk` in ASCII.
 const LOCK: i64 = 0x6c77_686b;
 /// How long a round may take.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// The ledger has no index on its time, so it is looked through in the first of so many rounds only.
-const LEDGER_EVERY: u32 = 60;
-/// Rows that one statement deletes, so that none takes long.
-const PIECE: i64 = 10_000;
+/// The ledger has no index on its time, so it is walked through by its key: once in so many rounds.
+const WALK_EVERY: u32 = 60;
+/// Rows that one statement looks at, so that none takes long.
+const PIECE: i64 = 1_000;
+/// Pieces of one round; a longer walk goes on in the next.
+const PIECES: u32 = 1_000;
 /// How many leases a consumer that holds nothing has been silent when it is removed.
 const DEAD_AFTER_LEASES: u32 = 10;
 
@@ -28,14 +31,13 @@ pub(crate) async fn run(shared: &Shared, stop: CancellationToken) {
     let mut ticks = interval(shared.args.housekeeping);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut reader = shared.queue.reader(&crate::consumer_name("housekeeping"));
-    let mut rounds: u32 = 0;
+    let mut walk = Walk::default();
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         let round = async {
             shared.schema.ready().await;
-            let ledger_too = rounds.is_multiple_of(LEDGER_EVERY);
-            let round = Box::pin(round(shared, ledger_too));
+            let round = Box::pin(round(shared, &mut walk));
             match within(DEADLINE, "for housekeeping", round).await {
-                Ok(()) => rounds = rounds.wrapping_add(1),
+                Ok(()) => {}
                 Err(Failure::World(trouble)) => tracing::debug!(error = %trouble, "housekeeping is put off"),
                 Err(Failure::Batch(error)) => tracing::warn!(%error, "housekeeping failed"),
             }
@@ -55,7 +57,7 @@ async fn remove_consumers(reader: &mut Reader, lease: Duration) {
     }
 }
 
-async fn round(shared: &Shared, ledger_too: bool) -> Result<(), Failure> {
+async fn round(shared: &Shared, walk: &mut Walk) -> Result<(), Failure> {
     let mut connection = shared.database.connect().await?;
     let lock = connection.query_one("SELECT pg_try_advisory_lock($1)", &[&LOCK]).await?;
     if !lock.try_get::<_, bool>(0)? {
@@ -64,40 +66,95 @@ async fn round(shared: &Shared, ledger_too: bool) -> Result<(), Failure> {
     // The lock goes with the connection, whatever happens here.
     let now = Timestamp::now().as_millisecond();
     let days = BTreeSet::from([day_of(now), day_of(now + DAY_MS)]);
-    let made = partitions::make(&mut connection, &days).await?;
+    let made = partitions::make(&connection, &days).await?;
     if made > 0 {
         tracing::info!(made, "made partitions of log_counts");
     }
     let retention_ms = shared.args.retention_ms();
-    for partition in partitions::drop_old(&mut connection, now.saturating_sub(retention_ms)).await? {
+    let dropped = partitions::drop_old(&mut connection, now.saturating_sub(retention_ms)).await?;
+    for partition in dropped.names {
         tracing::info!(%partition, "dropped a partition older than --retention");
     }
-    if ledger_too {
-        // A day more, so that a late duplicate finds either its row or events that are too old.
-        let age = retention_ms.saturating_add(DAY_MS) as f64 / 1_000.0;
-        let producers = delete(&connection, LEDGER, age).await?;
-        let losses = delete(&connection, LOSSES, age).await?;
-        if producers + losses > 0 {
-            tracing::info!(producers, losses, "deleted rows older than --retention and a day");
-        }
+    if let Some(trouble) = dropped.put_off {
+        tracing::debug!(error = %trouble, "a partition older than --retention is in use, and is dropped later");
+    }
+    // A day more, so that a late duplicate finds either its row or events that are too old.
+    let age_s = retention_ms.saturating_add(DAY_MS) as f64 / 1_000.0;
+    if let Some(Deleted { producers, losses }) = walk.go_on(&connection, age_s).await?
+        && producers + losses > 0
+    {
+        tracing::info!(producers, losses, "deleted rows older than --retention and a day");
     }
     Ok(())
 }
 
-/// A row that a transaction holds just now is in use, and stays.
-const LEDGER: &str = "DELETE FROM batch_ledger WHERE producer IN (
-  SELECT producer FROM batch_ledger WHERE updated_at < now() - make_interval(secs => $1)
-  LIMIT $2 FOR UPDATE SKIP LOCKED)";
-const LOSSES: &str = "DELETE FROM losses WHERE id IN (
-  SELECT id FROM losses WHERE at < now() - make_interval(secs => $1) LIMIT $2)";
+/// A piece of the ledger, with what is old in it. It begins with the last row of the piece before.
+pub(crate) const LOOK: &str =
+    "SELECT producer, updated_at < now() - make_interval(secs => $2) FROM batch_ledger
+ WHERE producer >= $1 ORDER BY producer LIMIT $3";
+/// A row that a transaction holds just now, or that was used since, stays.
+pub(crate) const FORGET: &str = "DELETE FROM batch_ledger WHERE producer IN (
+  SELECT producer FROM batch_ledger
+  WHERE producer = ANY ($1::uuid[]) AND updated_at < now() - make_interval(secs => $2)
+  FOR UPDATE SKIP LOCKED)";
+/// The oldest come first by their number.
+pub(crate) const LOSSES: &str = "DELETE FROM losses WHERE id = ANY (ARRAY(
+  SELECT id FROM (SELECT id, at FROM losses ORDER BY id LIMIT $2) AS oldest
+  WHERE at < now() - make_interval(secs => $1)))";
 
-async fn delete(client: &Client, sql: &str, age_s: f64) -> Result<u64, Failure> {
+/// How far the walk through the ledger has come.
+#[derive(Debug, Default)]
+struct Walk {
+    /// The next piece begins with this producer.
+    from: Uuid,
+    /// Rounds until the next walk begins.
+    rest: u32,
+}
+
+struct Deleted {
+    producers: u64,
+    losses: u64,
+}
+
+impl Walk {
+    /// Some pieces further, unless it rests. After an error the same piece comes again.
+    async fn go_on(&mut self, client: &Client, age_s: f64) -> Result<Option<Deleted>, Failure> {
+        if self.rest > 0 {
+            self.rest -= 1;
+            return Ok(None);
+        }
+        let mut deleted = Deleted { producers: 0, losses: delete_losses(client, age_s).await? };
+        let (look, forget) = (client.prepare(LOOK).await?, client.prepare(FORGET).await?);
+        for _ in 0..PIECES {
+            let (mut old, mut seen, mut last) = (Vec::new(), 0, self.from);
+            for row in client.query(&look, &[&self.from, &age_s, &PIECE]).await? {
+                last = row.try_get(0)?;
+                seen += 1;
+                if row.try_get(1)? {
+                    old.push(last);
+                }
+            }
+            if !old.is_empty() {
+                deleted.producers += client.execute(&forget, &[&old, &age_s]).await?;
+            }
+            if seen < PIECE {
+                *self = Self { from: Uuid::nil(), rest: WALK_EVERY };
+                break;
+            }
+            self.from = last;
+        }
+        Ok(Some(deleted))
+    }
+}
+
+async fn delete_losses(client: &Client, age_s: f64) -> Result<u64, Failure> {
     let mut deleted = 0;
-    loop {
-        let piece = client.execute(sql, &[&age_s, &PIECE]).await?;
+    for _ in 0..PIECES {
+        let piece = client.execute(LOSSES, &[&age_s, &PIECE]).await?;
         deleted += piece;
         if piece < PIECE.unsigned_abs() {
-            return Ok(deleted);
+            break;
         }
     }
+    Ok(deleted)
 }

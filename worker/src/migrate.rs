@@ -2,6 +2,7 @@
 //!
 //! Workers that start at the same moment take turns by an advisory lock; the second finds nothing left to do.
 //! A schema that is newer than this worker is left alone: an older worker doesn't write into what it doesn't know.
+//! Where nothing is left to do the schema is only read, so a worker's user needs no right to change it.
 
 use crate::failure::{Failure, What, explain};
 use crate::postgres::{Connection, Database, within};
@@ -9,10 +10,14 @@ use refinery::error::Kind;
 use refinery::{Migration, Runner};
 use std::time::Duration;
 use thiserror::Error;
+use tracing::instrument::WithSubscriber as _;
+use tracing::subscriber::NoSubscriber;
 
 /// In the order of their numbers; a test holds this list to the folder.
-const MIGRATIONS: [(&str, &str); 1] =
-    [("V1__counts_and_ledger", include_str!("../../migrations/V1__counts_and_ledger.sql"))];
+const MIGRATIONS: [(&str, &str); 2] = [
+    ("V1__counts_and_ledger", include_str!("../../migrations/V1__counts_and_ledger.sql")),
+    ("V2__views_and_roles", include_str!("../../migrations/V2__views_and_roles.sql")),
+];
 
 /// Held while the schema is looked at and changed: `lwsc` in ASCII.
 const LOCK: i64 = 0x6c77_7363;
@@ -74,22 +79,60 @@ async fn apply(connection: &mut Connection) -> Result<Vec<String>, SchemaError> 
 
 async fn run(connection: &mut Connection) -> Result<Vec<String>, SchemaError> {
     let ours = migrations()?;
+    let applied = history(connection).await?;
     let newest = ours.iter().map(Migration::version).max().unwrap_or(0);
-    let known =
-        connection.query_one("SELECT to_regclass('refinery_schema_history') IS NOT NULL", &[]).await?;
-    if known.try_get::<_, bool>(0)? {
-        let row = connection.query_one("SELECT max(version) FROM refinery_schema_history", &[]).await?;
-        if let Some(version) = row.try_get::<_, Option<i32>>(0)?.filter(|version| *version > newest) {
-            return Err(SchemaError::Unfit(format!(
-                "the schema in Postgres has version {version}, and this worker ({}) knows {newest}: start a newer \
-                 worker",
-                env!("CARGO_PKG_VERSION")
-            )));
-        }
+    if let Some(newer) = applied.iter().map(|one| one.version).max().filter(|version| *version > newest) {
+        return Err(SchemaError::Unfit(format!(
+            "the schema in Postgres has version {newer}, and this worker ({}) knows {newest}: start a newer worker",
+            env!("CARGO_PKG_VERSION")
+        )));
+    }
+    if ours.iter().map(Applied::of).eq(applied) {
+        return Ok(Vec::new());
     }
     let runner = Runner::new(&ours).set_abort_divergent(true).set_abort_missing(true);
-    let report = runner.run_async(&mut **connection).await.map_err(|error| judge(&error))?;
+    // Its log lines say what ours do.
+    let running = runner.run_async(&mut **connection).with_subscriber(NoSubscriber::default());
+    let report = running.await.map_err(|error| judge(&error))?;
     Ok(report.applied_migrations().iter().map(|m| format!("V{}__{}", m.version(), m.name())).collect())
+}
+
+/// What is known of an applied migration.
+#[derive(PartialEq)]
+struct Applied {
+    version: i32,
+    name: String,
+    checksum: String,
+}
+
+impl Applied {
+    fn of(migration: &Migration) -> Self {
+        Self {
+            version: migration.version(),
+            name: migration.name().to_owned(),
+            checksum: migration.checksum().to_string(),
+        }
+    }
+}
+
+/// The applied migrations, in their order.
+async fn history(connection: &Connection) -> Result<Vec<Applied>, SchemaError> {
+    let known =
+        connection.query_one("SELECT to_regclass('refinery_schema_history') IS NOT NULL", &[]).await?;
+    if !known.try_get::<_, bool>(0)? {
+        return Ok(Vec::new());
+    }
+    let rows = connection
+        .query(
+            "SELECT version, name::text, checksum::text FROM refinery_schema_history ORDER BY version",
+            &[],
+        )
+        .await?;
+    let applied = rows.iter().map(|row| {
+        let (version, name, checksum) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        Ok(Applied { version, name, checksum })
+    });
+    applied.collect::<Result<_, tokio_postgres::Error>>().map_err(Into::into)
 }
 
 fn migrations() -> Result<Vec<Migration>, SchemaError> {
@@ -108,7 +151,10 @@ fn judge(error: &refinery::Error) -> SchemaError {
             Some(cause) => {
                 let detail = format!("{doing}: {}", explain(cause));
                 match cause.code().and_then(|code| crate::failure::judge(code.code())) {
-                    Some(What::Access | What::Schema) | None => SchemaError::Unfit(detail),
+                    Some(What::Access) => SchemaError::Unfit(format!(
+                        "{detail}; let the owner of the tables, or of the database, run `logweir-worker migrate`"
+                    )),
+                    Some(What::Schema) | None => SchemaError::Unfit(detail),
                     Some(_) => SchemaError::Unavailable(detail),
                 }
             }

@@ -41,6 +41,9 @@ impl Schema {
                     for migration in &applied {
                         tracing::info!(%migration, "applied a migration");
                     }
+                    if applied.is_empty() {
+                        tracing::info!("the schema is up to date");
+                    }
                     health.readiness.set(SCHEMA, Ok(()));
                     self.0.send_replace(true);
                     backoff = Backoff::default();

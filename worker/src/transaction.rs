@@ -79,7 +79,7 @@ impl Store {
         let deadline = self.database.deadline();
         let known_days = &mut self.known_days;
         let transaction = Box::pin(async {
-            make_partitions(&mut session.connection, known_days, batches, oldest_ms).await?;
+            make_partitions(&session.connection, known_days, batches, oldest_ms).await?;
             session.transaction(batches, oldest_ms).await
         });
         let outcome = within(deadline, "for a transaction", transaction).await;
@@ -109,7 +109,7 @@ impl Store {
 
 /// Makes the partitions of the days that the group may count for, unless they are known.
 async fn make_partitions(
-    client: &mut Client,
+    client: &Client,
     known: &mut BTreeSet<i64>,
     batches: &[&Batch],
     oldest_ms: i64,
@@ -234,51 +234,37 @@ async fn commit(client: &Client) -> Result<(), Failure> {
     }
 }
 
+const MAKE_ROWS: &str = "INSERT INTO batch_ledger (producer)
+ SELECT producer FROM unnest($1::uuid[]) AS u (producer) ORDER BY producer
+ ON CONFLICT DO NOTHING";
+const LOCK_ROWS: &str = "SELECT producer, applied::text FROM batch_ledger
+ WHERE producer = ANY ($1::uuid[]) ORDER BY producer FOR UPDATE";
+/// A row must outlive its events, which a late duplicate brings again: also those that are ahead of the clock.
+const APPLY: &str = "UPDATE batch_ledger AS l SET applied = u.applied::int8multirange,
+   updated_at = greatest(now(), l.updated_at, to_timestamp(u.newest))
+ FROM unnest($1::uuid[], $2::text[], $3::bigint[]) AS u (producer, applied, newest)
+ WHERE l.producer = u.producer";
+const COUNT: &str = "INSERT INTO log_counts AS c (bucket, service, level, count, bytes)
+ SELECT to_timestamp(u.second), u.service, u.level, u.count, u.bytes
+ FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::bigint[])
+   AS u (second, service, level, count, bytes)
+ ORDER BY u.second, u.service, u.level
+ ON CONFLICT (bucket, service, level)
+ DO UPDATE SET count = c.count + excluded.count, bytes = c.bytes + excluded.bytes";
+const LOSE: &str = "INSERT INTO losses (producer, agent, bucket, reason, events, bytes, detail)
+ SELECT u.producer, u.agent, to_timestamp(u.second), 'too_old', u.events, u.bytes,
+   'older than --retention when it came to be counted'
+ FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[])
+   AS u (producer, agent, second, events, bytes)";
+
 impl Statements {
     async fn prepare(client: &Client) -> Result<Self, Failure> {
         Ok(Self {
-            make_rows: client
-                .prepare(
-                    "INSERT INTO batch_ledger (producer)
-                     SELECT producer FROM unnest($1::uuid[]) AS u (producer) ORDER BY producer
-                     ON CONFLICT DO NOTHING",
-                )
-                .await?,
-            lock_rows: client
-                .prepare(
-                    "SELECT producer, applied::text FROM batch_ledger
-                     WHERE producer = ANY ($1::uuid[]) ORDER BY producer FOR UPDATE",
-                )
-                .await?,
-            // A row must outlive its events, which a late duplicate brings again: also those that are ahead of the clock.
-            apply: client
-                .prepare(
-                    "UPDATE batch_ledger AS l SET applied = u.applied::int8multirange,
-                       updated_at = greatest(now(), l.updated_at, to_timestamp(u.newest))
-                     FROM unnest($1::uuid[], $2::text[], $3::bigint[]) AS u (producer, applied, newest)
-                     WHERE l.producer = u.producer",
-                )
-                .await?,
-            count: client
-                .prepare(
-                    "INSERT INTO log_counts AS c (bucket, service, level, count, bytes)
-                     SELECT to_timestamp(u.second), u.service, u.level, u.count, u.bytes
-                     FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::bigint[])
-                       AS u (second, service, level, count, bytes)
-                     ORDER BY u.second, u.service, u.level
-                     ON CONFLICT (bucket, service, level)
-                     DO UPDATE SET count = c.count + excluded.count, bytes = c.bytes + excluded.bytes",
-                )
-                .await?,
-            lose: client
-                .prepare(
-                    "INSERT INTO losses (producer, agent, bucket, reason, events, bytes, detail)
-                     SELECT u.producer, u.agent, to_timestamp(u.second), 'too_old', u.events, u.bytes,
-                       'older than --retention when it came to be counted'
-                     FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[])
-                       AS u (producer, agent, second, events, bytes)",
-                )
-                .await?,
+            make_rows: client.prepare(MAKE_ROWS).await?,
+            lock_rows: client.prepare(LOCK_ROWS).await?,
+            apply: client.prepare(APPLY).await?,
+            count: client.prepare(COUNT).await?,
+            lose: client.prepare(LOSE).await?,
         })
     }
 }

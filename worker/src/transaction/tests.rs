@@ -9,6 +9,8 @@
 )]
 mod server;
 
+mod plans;
+
 use super::*;
 use crate::batch::decode;
 use crate::batch::tests::{AT, entry, line};

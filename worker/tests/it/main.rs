@@ -9,9 +9,13 @@
 
 mod common;
 mod counting;
+mod documents;
 mod housekeeping;
+mod migrations;
 mod poison;
 mod program;
+mod retention;
+mod rights;
 mod schema;
 mod silence;
 mod standby;

@@ -46,7 +46,7 @@ async fn migrate_says_what_it_applied() {
     let first = run(&["--postgres", &url, "migrate"]);
     assert_eq!(
         (first.status.code(), text(&first.stdout).as_str()),
-        (Some(0), "applied V1__counts_and_ledger\n")
+        (Some(0), "applied V1__counts_and_ledger\napplied V2__views_and_roles\n")
     );
     let second = run(&["migrate", "--postgres", &url]);
     assert_eq!(second.status.code(), Some(0));

@@ -9,7 +9,7 @@ async fn workers_that_start_together_on_nothing() {
     for worker in &workers {
         worker.ready().await;
     }
-    assert_eq!(rig.postgres.rows("SELECT version FROM refinery_schema_history").await, ["1"]);
+    assert_eq!(rig.postgres.rows("SELECT version FROM refinery_schema_history").await, ["1", "2"]);
     let fillfactor = "SELECT reloptions FROM pg_class WHERE relname = 'batch_ledger'";
     assert_eq!(rig.postgres.row(fillfactor).await, "{fillfactor=80}");
     for worker in workers {
