@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use crate::up::data::running;
 use crate::up::ports::Ports;
-use crate::{dlq, query, token, up, verify};
+use crate::{batch, dlq, query, token, up, verify};
 use clap::{Args, Parser, Subcommand};
 use logweir_telemetry::logs::{LogArgs, LogFormat};
 use logweir_telemetry::redact::SecretUrl;
@@ -31,6 +31,7 @@ Examples:
   logweir query --errors --service api           the error rate of one service by minute
   logweir verify /var/log/api.log                is every line of this file in Postgres, once?
   logweir dlq list                               the batches that could not be counted
+  logweir batch 0b6e2a52-6d0e-4b1c-9c0a-6f4d5c1f7a10/1      where is this batch?
 
 Exit codes: 0 done · 1 a negative answer (a difference, something unknown) · 2 wrong usage or configuration · \
 3 something needed can't be reached"
@@ -47,6 +48,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Up(up::Args),
     Query(query::Args),
+    Batch(batch::Args),
     Verify(verify::Args),
     Dlq(dlq::Args),
     Token(token::Args),

@@ -10,11 +10,13 @@
 //! has a deadline; an error says what to do next; no password is ever printed.
 
 mod args;
+mod batch;
 mod dlq;
 mod failure;
 mod output;
 mod postgres;
 mod query;
+mod queue;
 mod token;
 mod up;
 mod verify;
@@ -50,6 +52,7 @@ async fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Up(args) => Box::pin(up::run(args, shared)).await,
         Command::Query(args) => query::run(args, shared).await,
         Command::Verify(args) => verify::run(args, shared).await,
+        Command::Batch(args) => batch::run(args, shared).await,
         Command::Dlq(args) => dlq::run(args, shared).await,
         Command::Token(args) => token::run(args, shared),
     }

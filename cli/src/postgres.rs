@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Config, NoTls, Row};
+use tokio_postgres::{Client, Config, NoTls, Row, SimpleQueryMessage};
 
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -73,6 +73,42 @@ impl Database {
         }
     }
 
+    /// Begins a transaction whose commit is on Postgres' disk when it is said.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub(crate) async fn begin(&self) -> Result<(), Failure> {
+        // Whoever turned synchronous_commit off for this user meant other programs.
+        let sql = "BEGIN ISOLATION LEVEL READ COMMITTED;
+                   SELECT set_config('synchronous_commit', 'on', true)
+                   WHERE current_setting('synchronous_commit') = 'off'";
+        self.simple(sql).await.map(drop)
+    }
+
+    /// Commits, and makes sure that it was one: of a failed transaction, or of none, Postgres answers COMMIT without an
+    /// error.
+    ///
+    /// # Errors
+    /// [`Failure`]; whether it took effect is unknown then.
+    pub(crate) async fn commit(&self) -> Result<(), Failure> {
+        let answers = self.simple("SELECT pg_current_xact_id(); COMMIT").await?;
+        let ours = answers.iter().any(|answer| matches!(answer, SimpleQueryMessage::Row(_)));
+        if ours { Ok(()) } else { Err(self.trouble("the transaction was gone before its commit")) }
+    }
+
+    async fn simple(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Failure> {
+        match timeout(STATEMENT, self.client.simple_query(sql)).await {
+            Ok(Ok(answers)) => Ok(answers),
+            Ok(Err(e)) => Err(self.failure(&e)),
+            Err(_) => Err(self.trouble(&format!("no answer within {STATEMENT:?}"))),
+        }
+    }
+
+    /// Something is not as it should be there.
+    pub(crate) fn trouble(&self, cause: &str) -> Failure {
+        self.unreachable(cause.to_owned(), REACH)
+    }
+
     fn failure(&self, error: &tokio_postgres::Error) -> Failure {
         let cause = cause_of(error);
         let Some(code) = error.code() else { return self.unreachable(cause, REACH) };
@@ -81,7 +117,10 @@ impl Database {
                 "its tables are made by the worker: start logweir-worker, or run logweir-worker migrate";
             self.unreachable(cause, remedy)
         } else if *code == SqlState::INSUFFICIENT_PRIVILEGE {
-            Failure::Usage(format!("Postgres at {}: {cause}; use a user that may read the counts", self.url))
+            Failure::Usage(format!(
+                "Postgres at {}: {cause}; use a user that may, such as the owner of the tables",
+                self.url
+            ))
         } else {
             self.unreachable(cause, "ask for less at a time, or see Postgres' log")
         }

@@ -1,9 +1,14 @@
 //! The program as a shell sees it: what stands on stdout and on stderr, and how it ends.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test's helpers fail as the test does")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test's helpers fail as the test does"
+)]
 
 use logweir_proto::encoding::Encoding;
 use logweir_proto::{BatchId, ProducerId, Seq};
-use logweir_queue::{Ack, Burial, DeadLimits, NewEntry, Queue, QueueLimits, Settings, Shard};
+use logweir_queue::{Ack, Burial, DeadLimits, Enqueued, NewEntry, Queue, QueueLimits, Settings, Shard};
 use serde_json::{Value, json};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -141,6 +146,127 @@ async fn dead_letters_are_listed_shown_and_replayed() {
     assert_eq!(redis.queue().depth().await.unwrap().entries, 12);
 }
 
+#[tokio::test]
+async fn an_export_can_be_imported_byte_for_byte_and_only_once() {
+    let redis = Redis::start().await;
+    let (home, url) = (tempfile::tempdir().unwrap(), redis.url());
+    let file = |name: &str| home.path().join(name).to_str().unwrap().to_owned();
+    let ask = |words: &[&str]| output(&home, &[&["dlq"], words, &["--redis", &url]].concat());
+    let mut ids = Vec::new();
+    for n in 0..5 {
+        ids.push(redis.dead_letter(1 + n * 3).await);
+    }
+    let (first, second) = (file("first"), file("second"));
+    assert_eq!(ask(&["export", &first]).0, 0);
+    let text = std::fs::read_to_string(&first).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.iter().map(|line| line["id"].as_str().unwrap()).collect::<Vec<_>>(), ids);
+    assert_eq!(lines[1]["lines"][1], json!({"number": 6, "event": r#"{"message":"two"}"#}));
+    // To stdout it is the same, and nothing else.
+    assert_eq!(ask(&["export", "-", "--all"]), (0, text.clone(), String::new()));
+    let (code, one, stderr) = ask(&["export", "-", &ids[2], "1-1"]);
+    assert_eq!((code, one.as_str()), (1, format!("{}\n", text.lines().nth(2).unwrap()).as_str()));
+    assert!(stderr.contains("no dead letter 1-1"), "{stderr}");
+
+    // All are there already; then two are missing.
+    let (code, said, stderr) = ask(&["import", &first]);
+    assert_eq!((code, said.lines().filter(|line| line.ends_with("is there already")).count()), (0, 5));
+    assert!(stderr.contains("0 dead letters are back; 5 were there already"), "{stderr}");
+    let queue = redis.queue();
+    for id in [&ids[1], &ids[4]] {
+        assert!(queue.remove_dead_letter(&id.parse().unwrap()).await.unwrap());
+    }
+    let (code, done, _) = ask(&["import", &first, "--json"]);
+    let done: Value = serde_json::from_str(&done).unwrap();
+    assert_eq!((code, done["skipped"].as_array().unwrap().len()), (0, 3));
+    assert_eq!(done["imported"][1]["was"], json!(ids[4]));
+    assert_eq!(queue.depth().await.unwrap().dead, 5);
+
+    // Into an empty Redis, and out again: but for the IDs it is the same file.
+    for id in queue.dead_letters(None, 100).await.unwrap().into_iter().map(|letter| letter.id) {
+        queue.remove_dead_letter(&id).await.unwrap();
+    }
+    assert_eq!(ask(&["import", &first]).0, 0);
+    let without_id = |text: &str| -> Vec<Value> {
+        let line = |line: &str| -> Value {
+            let mut line: Value = serde_json::from_str(line).unwrap();
+            line.as_object_mut().unwrap().remove("id").unwrap();
+            line
+        };
+        text.lines().map(line).collect()
+    };
+    assert_eq!(ask(&["export", &second, "--all"]).0, 0);
+    assert_eq!(without_id(&std::fs::read_to_string(&second).unwrap()), without_id(&text));
+
+    // A file that ends in nonsense, or is none.
+    std::fs::write(&second, text.clone() + "{}\n").unwrap();
+    let (code, _, stderr) = ask(&["import", &second]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("line 6 is no dead letter"), "{stderr}");
+    assert_eq!(ask(&["import", &file("third")]).0, 2);
+    assert_eq!(ask(&["export", &file("no/such/folder")]).0, 2);
+    assert_eq!(queue.depth().await.unwrap().dead, 5);
+}
+
+#[tokio::test]
+async fn two_imports_at_once_put_each_letter_back_once() {
+    let redis = Redis::start().await;
+    let home = tempfile::tempdir().unwrap();
+    for n in 0..60 {
+        redis.dead_letter(1 + n * 3).await;
+    }
+    let file = home.path().join("dead");
+    let url = redis.url();
+    let words = |what: &'static str| ["dlq", what, file.to_str().unwrap(), "--redis", &url];
+    assert_eq!(output(&home, &words("export")).0, 0);
+    let queue = redis.queue();
+    for letter in queue.dead_letters(None, 100).await.unwrap() {
+        queue.remove_dead_letter(&letter.id).await.unwrap();
+    }
+    let imports: Vec<Child> =
+        (0..3).map(|_| logweir(&home, &words("import")).stdout(Stdio::null()).spawn().unwrap()).collect();
+    for mut import in imports {
+        assert!(import.wait().unwrap().success());
+    }
+    assert_eq!(queue.depth().await.unwrap().dead, 60);
+}
+
+#[tokio::test]
+async fn thousands_of_dead_letters_are_listed_and_replayed() {
+    let redis = Redis::start().await;
+    let queue = redis.queue();
+    let (home, url) = (tempfile::tempdir().unwrap(), redis.url());
+    let producer = ProducerId::new(uuid::Uuid::from_u128(7));
+    const MANY: usize = 3_000;
+    for n in 0..MANY {
+        let entry = NewEntry {
+            agent: "web-1",
+            batch: BatchId { producer, seq: Seq::new(1 + u64::try_from(n).unwrap()).unwrap() },
+            events: 1,
+            skip: &[],
+            enc: Encoding::Identity,
+            at_ms: 1_795_514_580_000,
+            traceparent: None,
+            body: LINES,
+        };
+        let limits = QueueLimits { entries: 1 << 20, bytes: 1 << 30 };
+        let Enqueued::Added { id, .. } = queue.enqueue(&entry, limits, None).await.unwrap() else { panic!() };
+        queue.dead_letter(&id, "w", "no", DeadLimits::NONE).await.unwrap();
+    }
+    let (code, json, _) = output(&home, &["dlq", "list", "--limit", "10000", "--json", "--redis", &url]);
+    let listed: Vec<Value> = serde_json::from_str(&json).unwrap();
+    assert_eq!((code, listed.len()), (0, MANY));
+    let seqs: Vec<u64> = listed.iter().map(|row| row["seq"].as_u64().unwrap()).collect();
+    assert!(seqs.is_sorted() && seqs[0] == 1);
+    let (_, text, stderr) = output(&home, &["dlq", "list", "--limit", "1234", "--redis", &url]);
+    assert_eq!(text.lines().filter(|line| !line.starts_with("id ")).count(), 1234);
+    assert!(stderr.contains("these are 1234 of 3000"), "{stderr}");
+    let (code, _, stderr) = output(&home, &["dlq", "replay", "--all", "--redis", &url]);
+    assert_eq!(code, 0, "{stderr}");
+    let depth = queue.depth().await.unwrap();
+    assert_eq!((depth.entries, depth.dead, depth.dead_bytes), (3_000, 0, 0));
+}
+
 #[test]
 fn what_can_not_be_reached_ends_with_3_and_what_was_not_said_with_2() {
     let home = tempfile::tempdir().unwrap();
@@ -148,6 +274,7 @@ fn what_can_not_be_reached_ends_with_3_and_what_was_not_said_with_2() {
         (vec!["query", "--postgres", "postgres://u:hidden@127.0.0.1:1/db"], 3, "LOGWEIR_POSTGRES"),
         (vec!["dlq", "list", "--redis", "redis://:hidden@127.0.0.1:1"], 3, "LOGWEIR_REDIS"),
         (vec!["query"], 2, "--postgres"),
+        (vec!["batch", "nonsense"], 2, "PRODUCER/SEQ"),
         (vec!["query", "--since", "soon"], 2, "10m"),
         (vec!["verify", "/nowhere/at/all"], 2, "/nowhere/at/all"),
     ] {

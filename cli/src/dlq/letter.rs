@@ -2,8 +2,16 @@
 
 use crate::output::Column;
 use jiff::Timestamp;
+use logweir_proto::encoding::{self, Encoding};
+use logweir_proto::ndjson;
 use logweir_queue::DeadLetter;
 use serde::Serialize;
+use std::collections::BTreeSet;
+
+pub(super) use crate::output::printable;
+
+/// The most that is decoded of a body, in bytes; eight times what a collector takes by default.
+const MAX_DECODED: usize = 64 << 20;
 
 /// One line of the list. What the entry lacked, or bore in a form that can't be read, is null.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -64,7 +72,54 @@ impl Listed {
 
 /// One of the original fields as text; bytes that are no UTF-8 are replaced.
 pub(super) fn text(letter: &DeadLetter, name: &str) -> Option<String> {
-    letter.field(name).map(|value| String::from_utf8_lossy(value).into_owned())
+    letter.field(name).map(lossy)
+}
+
+/// What a letter's body holds.
+pub(super) struct Body {
+    decoded: Vec<u8>,
+    seq: Option<u64>,
+    skipped: BTreeSet<u64>,
+}
+
+/// One event.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Line {
+    /// Its number, under which it is counted; null when the entry doesn't say.
+    pub(super) number: Option<u64>,
+    /// Its text; bytes that are no UTF-8 are replaced.
+    pub(super) event: String,
+}
+
+impl Body {
+    /// Decodes it, or says why that can't be done.
+    pub(super) fn of(letter: &DeadLetter) -> Result<Self, String> {
+        let body = letter.field("body").ok_or("there is no body")?;
+        let name = text(letter, "enc").ok_or("the entry doesn't say how its body is encoded")?;
+        let encoding = Encoding::parse(&name).ok_or_else(|| format!("unknown encoding {name:?}"))?;
+        let decoded = encoding::decode(encoding, body, MAX_DECODED).map_err(|e| e.to_string())?;
+        // The indices that have no line in the body.
+        let skip = text(letter, "skip").unwrap_or_default();
+        let skipped = skip.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
+        Ok(Self { decoded, seq: text(letter, "seq").and_then(|n| n.parse().ok()), skipped })
+    }
+
+    /// The events as they stand there.
+    pub(super) fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        ndjson::lines(&self.decoded)
+    }
+
+    /// The events with their numbers.
+    pub(super) fn numbered(&self) -> impl Iterator<Item = Line> + '_ {
+        let indices = (0u64..).filter(|index| !self.skipped.contains(index));
+        let number = |index| self.seq.and_then(|seq| seq.checked_add(index));
+        self.lines().zip(indices).map(move |(line, index)| Line { number: number(index), event: lossy(line) })
+    }
+}
+
+/// Bytes that are no UTF-8 are replaced.
+pub(super) fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// RFC 3339 in UTC.

@@ -1,25 +1,52 @@
-//! All of one dead letter.
+//! `logweir dlq show`: all of one dead letter.
 
-use super::letter::{self, Listed};
-use crate::output::printable;
-use logweir_proto::encoding::{self, Encoding};
-use logweir_proto::ndjson;
-use logweir_queue::DeadLetter;
+use super::letter::{Body, Line, Listed, lossy, printable, time};
+use super::{Letters, unknown};
+use crate::args::Shared;
+use crate::output;
+use logweir_queue::{Attempt, DeadLetter};
+use logweir_telemetry::exit::Exit;
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-/// The most that is decoded of a body, in bytes; eight times what a collector takes by default.
-const MAX_DECODED: usize = 64 << 20;
+/// Show all of one dead letter: its error, its attempts, its fields and its events
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Example:
+  logweir dlq show 1795514580000-0 --events 100")]
+pub(super) struct Args {
+    /// Its ID, as `dlq list` shows it
+    id: String,
+    /// The most events that are shown
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    events: usize,
+}
+
+pub(super) async fn run(letters: &Letters, args: &Args, shared: &Shared) -> anyhow::Result<Exit> {
+    let Some(letter) = letters.find(&args.id).await? else {
+        unknown(&args.id);
+        return Ok(Exit::Negative);
+    };
+    let shown = Shown::of(&letter, args.events);
+    if shared.json {
+        output::json(&shown)?;
+    } else {
+        output::data(shown.text().as_bytes())?;
+    }
+    Ok(Exit::Done)
+}
 
 /// The answer, as `--json` prints it.
 #[derive(Debug, Serialize)]
-pub(super) struct Shown {
+struct Shown {
     #[serde(flatten)]
     listed: Listed,
     /// The ID that it had in the queue.
     entry_id: String,
     /// The worker that gave it up.
     worker: String,
+    /// The last attempts, the oldest first.
+    log: Vec<Tried>,
     /// All original fields but the body, as text.
     fields: BTreeMap<String, String>,
     /// The length of the body as it stood in the queue; null when there was none.
@@ -32,33 +59,26 @@ pub(super) struct Shown {
     lines: Vec<Line>,
 }
 
-/// One event.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-struct Line {
-    /// Its number, under which it is counted; null when the entry doesn't say.
-    number: Option<u64>,
-    /// Its text; bytes that are no UTF-8 are replaced.
-    event: String,
+/// One attempt.
+#[derive(Debug, Serialize)]
+struct Tried {
+    at: String,
+    worker: String,
+    error: String,
+}
+
+impl Tried {
+    fn of(attempt: &Attempt) -> Self {
+        Self { at: time(attempt.at_ms), worker: attempt.worker.clone(), error: attempt.error.clone() }
+    }
 }
 
 impl Shown {
-    pub(super) fn of(letter: &DeadLetter, max_events: usize) -> Self {
+    fn of(letter: &DeadLetter, max_events: usize) -> Self {
         let listed = Listed::of(letter);
-        let body = letter.field("body");
-        let decoded = body.map_or_else(|| Err("there is no body".to_owned()), |body| decode(letter, body));
-        let skipped = skipped(letter);
-        let lines = decoded.as_deref().map_or_else(
-            |_| Vec::new(),
-            |text| {
-                let indices = (0u64..).filter(|index| !skipped.contains(index));
-                let number = |index| listed.seq.and_then(|seq| seq.checked_add(index));
-                ndjson::lines(text)
-                    .zip(indices)
-                    .take(max_events)
-                    .map(|(line, index)| Line { number: number(index), event: lossy(line) })
-                    .collect()
-            },
-        );
+        let body = Body::of(letter);
+        let lines =
+            body.as_ref().map_or_else(|_| Vec::new(), |body| body.numbered().take(max_events).collect());
         Self {
             entry_id: letter.entry_id.to_string(),
             worker: letter.worker.clone(),
@@ -68,16 +88,17 @@ impl Shown {
                 .filter(|(name, _)| name != "body")
                 .map(|(name, value)| (lossy(name), lossy(value)))
                 .collect(),
-            body_bytes: body.map(<[u8]>::len),
-            body_events: decoded.as_deref().ok().map(|text| ndjson::lines(text).count()),
-            body_error: decoded.err(),
+            log: letter.log.iter().map(Tried::of).collect(),
+            body_bytes: letter.field("body").map(<[u8]>::len),
+            body_events: body.as_ref().ok().map(|body| body.lines().count()),
+            body_error: body.err(),
             lines,
             listed,
         }
     }
 
     /// For people.
-    pub(super) fn text(&self) -> String {
+    fn text(&self) -> String {
         let listed = &self.listed;
         let mut lines = vec![
             ("id".to_owned(), listed.id.clone()),
@@ -88,6 +109,11 @@ impl Shown {
             ("worker".to_owned(), self.worker.clone()),
             ("entry_id".to_owned(), self.entry_id.clone()),
         ];
+        lines.extend(
+            self.log.iter().map(|tried| {
+                (format!("attempt {}", tried.at), format!("{} ({})", tried.error, tried.worker))
+            }),
+        );
         lines.extend(self.fields.iter().map(|(name, value)| (format!("field {name}"), value.clone())));
         let bytes = self.body_bytes.map(|bytes| format!("{bytes} bytes, "));
         let body = match (&self.body_error, self.body_events) {
@@ -112,22 +138,6 @@ impl Shown {
     }
 }
 
-fn lossy(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn decode(letter: &DeadLetter, body: &[u8]) -> Result<Vec<u8>, String> {
-    let name = letter::text(letter, "enc").ok_or("the entry doesn't say how its body is encoded")?;
-    let encoding = Encoding::parse(&name).ok_or_else(|| format!("unknown encoding {name:?}"))?;
-    encoding::decode(encoding, body, MAX_DECODED).map_err(|e| e.to_string())
-}
-
-/// The indices that have no line in the body.
-fn skipped(letter: &DeadLetter) -> BTreeSet<u64> {
-    let text = letter::text(letter, "skip").unwrap_or_default();
-    text.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::letter::example;
@@ -150,7 +160,15 @@ mod tests {
         assert_eq!(json["fields"]["skip"], "1");
         assert_eq!(json["fields"].get("body"), None);
         let text = shown.text();
-        assert!(text.contains("event 43        {\"a\":\"\u{fffd}\"}\n… and 1 more events"), "{text}");
+        assert_eq!(json["log"][0]["at"], "2026-11-24T10:03:01.25Z");
+        assert!(
+            text.contains("attempt 2026-11-24T10:03:01.25Z  the batch can't be decoded (worker-1)"),
+            "{text}"
+        );
+        assert!(
+            text.contains("event 43                         {\"a\":\"\u{fffd}\"}\n… and 1 more events"),
+            "{text}"
+        );
     }
 
     #[test]
