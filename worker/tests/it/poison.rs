@@ -2,6 +2,7 @@
 
 use crate::common::{Batch, Rig, eventually, line, now_ms};
 use logweir_proto::encoding::Encoding;
+use logweir_queue::Replay;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_bad_ones_die_alone_and_with_all_their_fields() {
@@ -50,6 +51,9 @@ async fn the_bad_ones_die_alone_and_with_all_their_fields() {
         assert!(letter.error.contains(error), "{error}: {}", letter.error);
         assert_eq!(letter.attempts, 3, "{error}");
         assert!(letter.dead_at_ms > letter.first_seen_ms, "{error}");
+        assert_eq!(letter.log.len(), 3, "{error}");
+        assert!(letter.log.iter().all(|attempt| attempt.error.contains(error)), "{:?}", letter.log);
+        assert!(letter.log.is_sorted_by_key(|attempt| attempt.at_ms));
         assert!(
             !letter.worker.is_empty() && letter.field("agent").is_some() && letter.field("body").is_some()
         );
@@ -128,5 +132,85 @@ async fn a_producer_with_a_thousand_gaps_is_refused() {
     assert_eq!(rig.count("api").await.0, 1, "3 of 2, 3 and 4 was new, and closes a gap");
     let letters = rig.queue.dead_letters(None, 10).await.unwrap();
     assert!(letters.len() == 1 && letters[0].error.contains("gaps"), "{letters:?}");
+    worker.stop().await;
+}
+
+/// When the dead letters are full, a further bad batch stays where it is, and good ones are counted past it.
+#[tokio::test(flavor = "multi_thread")]
+async fn full_dead_letters_throw_nothing_away() {
+    let rig = Rig::start().await;
+    let flags = ["--max-attempts", "2", "--concurrency", "1", "--lease", "300ms", "--max-dead-entries", "2"];
+    let worker = rig.worker(&flags).await;
+    worker.ready().await;
+    let full = "logweir_worker_dead_letters_full";
+    assert_eq!(worker.metric(full), 0.0);
+    for n in 1..=50 {
+        let garbled = Batch { body: b"nonsense".to_vec(), ..Batch::new(n, 1, 3, "x") };
+        rig.put(&garbled).await;
+    }
+    eventually("they are full", async || worker.metric(full) == 1.0).await;
+    eventually("two are dead", async || rig.depth().await.dead == 2).await;
+    for n in 0..10 {
+        rig.put(&Batch::new(100, n * 10 + 1, 10, "api")).await;
+        eventually("the good one is counted", async || rig.count("api").await.0 == n * 10 + 10).await;
+    }
+    assert_eq!((rig.depth().await.entries, rig.depth().await.dead), (48, 2));
+    let (status, body) = worker.get("/readyz");
+    assert!(status == 200 && body.contains("full: 2 of 2 letters"), "{status} {body}");
+    // Another worker finds them so, too, and counts.
+    worker.stop().await;
+    let worker = rig.worker(&flags).await;
+    eventually("it knows", async || worker.metric(full) == 1.0).await;
+    rig.put(&Batch::new(101, 1, 10, "web")).await;
+    eventually("the good one is counted", async || rig.count("web").await.0 == 10).await;
+
+    // As room is made, they come one after another, with their attempts.
+    let mut gone = 0;
+    while gone < 50 {
+        for letter in rig.queue.dead_letters(None, 10).await.unwrap() {
+            assert!(letter.attempts >= 2 && letter.error.contains("no whole zstd stream"), "{letter:?}");
+            gone += u64::from(rig.queue.remove_dead_letter(&letter.id).await.unwrap());
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let depth = rig.depth().await;
+    assert_eq!((depth.entries, depth.dead, depth.bytes, depth.dead_bytes), (0, 0, 0, 0));
+    eventually("there is room again", async || worker.metric(full) == 0.0).await;
+    assert!(!worker.get("/readyz").1.contains("full"));
+    worker.stop().await;
+}
+
+/// A replay is a batch like any other: it can fail again, with its attempts counted anew, and counts once in the end,
+/// whatever else of it is on its way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_may_fail_again_and_counts_once_in_the_end() {
+    let rig = Rig::start().await;
+    let worker = rig.worker(&["--max-attempts", "2"]).await;
+    worker.ready().await;
+    rig.postgres.run("ALTER TABLE log_counts ADD CONSTRAINT no_poison CHECK (service <> 'poison')").await;
+    let batch = Batch::new(1, 1, 3, "poison");
+    rig.put(&batch).await;
+    let mut dead = Vec::new();
+    for _ in 0..3 {
+        eventually("it dies", async || rig.depth().await.dead == 1).await;
+        let letter = rig.queue.dead_letters(None, 2).await.unwrap().remove(0);
+        assert_eq!((letter.attempts, letter.log.len()), (2, 2), "its attempts start anew");
+        assert!(!dead.contains(&letter.id));
+        dead.push(letter.id.clone());
+        // Two replays at once: one of them finds it.
+        let (one, two) = tokio::join!(rig.queue.replay(&letter.id), rig.queue.replay(&letter.id));
+        let queued = [one.unwrap(), two.unwrap()].iter().filter(|r| **r != Replay::Unknown).count();
+        assert_eq!(queued, 1);
+    }
+    eventually("it dies", async || rig.depth().await.dead == 1).await;
+    // Mended. Duplicates of the original and its first half are in flight with the replay.
+    rig.postgres.run("ALTER TABLE log_counts DROP CONSTRAINT no_poison").await;
+    let letter = rig.queue.dead_letters(None, 2).await.unwrap().remove(0);
+    let half = Batch::new(1, 1, 2, "poison");
+    let (replayed, ..) = tokio::join!(rig.queue.replay(&letter.id), rig.put(&batch), rig.put(&half));
+    assert!(matches!(replayed.unwrap(), Replay::Queued(_)));
+    rig.drained().await;
+    assert_eq!((rig.count("poison").await.0, rig.applied(1).await.as_str()), (3, "{[1,4)}"));
+    assert_eq!(rig.depth().await.dead, 0);
     worker.stop().await;
 }
