@@ -72,10 +72,28 @@ impl Ranges {
         }
     }
 
-    /// Adds all numbers of `other`.
+    /// Adds all numbers of `other`: one range in its place, several by one walk along both.
     pub(crate) fn add(&mut self, other: &Self) {
-        for range in &other.0 {
-            self.insert(range.clone());
+        match other.0.as_slice() {
+            [one] => self.insert(one.clone()),
+            several => self.merge(several),
+        }
+    }
+
+    fn merge(&mut self, other: &[Range<u64>]) {
+        let mine = std::mem::take(&mut self.0);
+        self.0.reserve(mine.len() + other.len());
+        let (mut mine, mut other) = (mine.into_iter().peekable(), other.iter().cloned().peekable());
+        loop {
+            let mine_first = match (mine.peek(), other.peek()) {
+                (Some(mine), Some(other)) => mine.start <= other.start,
+                (mine, _) => mine.is_some(),
+            };
+            let Some(next) = (if mine_first { mine.next() } else { other.next() }) else { return };
+            match self.0.last_mut() {
+                Some(last) if next.start <= last.end => last.end = last.end.max(next.end),
+                _ => self.0.push(next),
+            }
         }
     }
 

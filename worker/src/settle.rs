@@ -17,9 +17,15 @@ use logweir_proto::{Level, ProducerId};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// A producer with so many ranges may get no more. An honest one retires at 500 gaps; but one batch, half of whose
-/// events were rejected, may bring thousands, and is as good as any other: so what counts is how many there were before it.
+/// A producer with so many ranges may get no more without a reason. An honest one retires at 500 gaps, and only rejected
+/// events can bring it here: batches are on their way already when it hears of them.
 pub(crate) const MAX_RANGES: usize = 1_000;
+/// With so many it may get no more at all. Twice what an agent of the usual settings, half of whose events are rejected,
+/// can have on its way: 16 batches of 5,000 events.
+const MOST_RANGES: usize = 100_000;
+/// Of a producer with many ranges, a batch that fits in between two rejected events must have so many events for each
+/// range that it adds.
+const EVENTS_EACH: usize = 100;
 
 /// What one batch came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +92,7 @@ impl Settlement {
     fn take(&mut self, batch: &Batch, applied: &mut Ranges, oldest_ms: i64) -> Verdict {
         let mut grown = applied.clone();
         grown.add(&batch.numbers);
-        if applied.len() >= MAX_RANGES && grown.len() > applied.len() {
+        if applied.len() >= MAX_RANGES && !has_reason(batch, applied.len(), grown.len()) {
             return Verdict::Refused(format!(
                 "its producer has {} gaps, which only a broken one has; a new producer is needed",
                 applied.len()
@@ -156,6 +162,13 @@ impl Settlement {
         }));
         Verdict::Done { counted, duplicate, too_old }
     }
+}
+
+/// Whether a batch may add to the ranges of a producer that has many already: where its rejected events explain it.
+fn has_reason(batch: &Batch, before: usize, after: usize) -> bool {
+    let own = Some(batch.numbers.len()).filter(|ranges| *ranges > 1).unwrap_or(0);
+    let more = after.saturating_sub(before);
+    more == 0 || (before < MOST_RANGES && more <= own + batch.events.len() / EVENTS_EACH)
 }
 
 fn count(n: usize) -> u64 {
@@ -284,16 +297,34 @@ mod tests {
         }
     }
 
+    /// An agent, half of whose events are rejected, has 16 batches on their way before it hears of it.
     #[test]
-    fn a_batch_with_thousands_of_gaps_is_counted_and_is_the_last_of_its_kind() {
+    fn rejected_events_are_a_reason_for_thousands_of_gaps() {
         let mut ledger = empty();
         let odd: Vec<u64> = (0..5_000).filter(|index| index % 2 == 1).collect();
-        let verdict = settle(&[&batch(1, 5_000, &odd)], &mut ledger, 0).verdicts.remove(0);
-        assert_eq!(verdict, Verdict::Done { counted: 2_500, duplicate: 0, too_old: 0 });
-        let further = settle(&[&batch(6_000, 1, &[])], &mut ledger, 0);
-        assert!(matches!(&further.verdicts[..], [Verdict::Refused(why)] if why.contains("2500 gaps")));
+        for n in [3, 0, 15, 7, 8] {
+            let verdict = settle(&[&batch(1 + n * 5_000, 5_000, &odd)], &mut ledger, 0).verdicts.remove(0);
+            assert_eq!(verdict, Verdict::Done { counted: 2_500, duplicate: 0, too_old: 0 });
+        }
+        // Without any, what lies between the others is large.
+        let (small, large) = (batch(5_002, 99, &[]), batch(5_002, 100, &[]));
+        let refused = settle(&[&small], &mut ledger, 0);
+        assert!(matches!(&refused.verdicts[..], [Verdict::Refused(why)] if why.contains("12500 gaps")));
+        assert!(matches!(
+            &settle(&[&large], &mut ledger, 0).verdicts[..],
+            [Verdict::Done { counted: 100, .. }]
+        ));
         let mended = settle(&[&batch(2, 1, &[])], &mut ledger, 0);
         assert_eq!(mended.verdicts, [Verdict::Done { counted: 1, duplicate: 0, too_old: 0 }]);
+    }
+
+    #[test]
+    fn there_is_an_end_to_every_reason() {
+        let ranges = (0..count(MOST_RANGES)).map(|n| format!("[{},{})", n * 2 + 2, n * 2 + 3));
+        let text = format!("{{{}}}", ranges.collect::<Vec<_>>().join(","));
+        let mut ledger = Ledger::from([(producer(), text.parse())]);
+        let further = settle(&[&batch(1 << 20, 3, &[1])], &mut ledger, 0);
+        assert!(matches!(&further.verdicts[..], [Verdict::Refused(_)]));
     }
 
     #[test]
