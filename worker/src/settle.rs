@@ -177,6 +177,10 @@ fn count(n: usize) -> u64 {
 
 #[cfg(test)]
 #[cfg(not(feature = "fault-ledger-off"))]
+mod interleavings;
+
+#[cfg(test)]
+#[cfg(not(feature = "fault-ledger-off"))]
 mod tests {
     use super::*;
     use crate::batch::decode;
