@@ -1,0 +1,124 @@
+//! What can be asked for.
+
+use crate::load::Keys;
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Measures logweir's services on this machine, with a Redis and a Postgres of its own.
+///
+/// Everything listens on free ports of 127.0.0.1 and lies in a folder that is removed at the end. Nothing is asserted
+/// about times: compare the rows of one run. Exit codes: 0 done; 1 the counts are not what was put in; 2 wrong
+/// usage; 3 something is missing or failed.
+#[derive(Debug, Parser)]
+#[command(name = "logweir-bench", version, about, max_term_width = 110)]
+pub(crate) struct Args {
+    /// Print one JSON document instead of a table
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Where the services' programs are [default: beside this one]
+    #[arg(long, env = "LOGWEIR_BIN_DIR", value_name = "DIR", global = true)]
+    pub(crate) bin_dir: Option<PathBuf>,
+    /// Where the data lies: the disk whose syncs are measured [default: the temporary folder]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(crate) dir: Option<PathBuf>,
+    /// A setting of Postgres, such as synchronous_commit=off; may be given several times
+    #[arg(long, value_name = "NAME=VALUE", global = true)]
+    pub(crate) postgres_setting: Vec<String>,
+    /// How long all of it may take
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "180s", value_name = "DURATION", global = true)]
+    pub(crate) limit: Duration,
+    /// What to measure.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The measurements.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// How fast workers empty a queue, by number of workers, transactions at a time and batches per transaction
+    Worker(WorkerArgs),
+    /// How long after a worker's sudden death its batches are counted by another
+    Takeover(TakeoverArgs),
+    /// Requests and events per second of a collector on one core, with their latencies
+    Collector(CollectorArgs),
+    /// A file through agent, collector, Redis and workers into Postgres, with CPU and memory of each process
+    Path(PathArgs),
+}
+
+/// `worker`.
+#[derive(Debug, Parser)]
+pub(crate) struct WorkerArgs {
+    /// How many batches each row counts
+    #[arg(long, default_value_t = 1_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub(crate) batches: u64,
+    /// Events in a batch
+    #[arg(long, default_value_t = 500, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub(crate) events: u64,
+    /// How many producers the batches come from
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub(crate) producers: u64,
+    /// What the events are counted under
+    #[arg(long, value_enum, default_value_t = Keys::Hot)]
+    pub(crate) keys: Keys,
+    /// Numbers of workers to compare
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4", value_name = "N,…", value_parser = clap::value_parser!(u64).range(1..=32))]
+    pub(crate) workers: Vec<u64>,
+    /// Values of the worker's --concurrency to compare
+    #[arg(long, value_delimiter = ',', default_value = "1,2", value_name = "N,…", value_parser = clap::value_parser!(u64).range(1..=64))]
+    pub(crate) concurrency: Vec<u64>,
+    /// Values of the worker's --group to compare
+    #[arg(long, value_delimiter = ',', default_value = "1,8,64", value_name = "N,…", value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    pub(crate) group: Vec<u64>,
+}
+
+/// `takeover`.
+#[derive(Debug, Parser)]
+pub(crate) struct TakeoverArgs {
+    /// The workers' --lease
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "2s", value_name = "DURATION")]
+    pub(crate) lease: Duration,
+    /// How often it is done
+    #[arg(long, default_value_t = 7, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100))]
+    pub(crate) runs: u64,
+    /// How many batches the killed worker holds
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=64))]
+    pub(crate) batches: u64,
+    /// Events in a batch
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub(crate) events: u64,
+}
+
+/// `collector`.
+#[derive(Debug, Parser)]
+pub(crate) struct CollectorArgs {
+    /// Batch sizes to compare
+    #[arg(long, value_delimiter = ',', default_value = "1,100,5000", value_name = "N,…", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub(crate) sizes: Vec<u64>,
+    /// Connections, each kept alive with one request at a time
+    #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    pub(crate) connections: u64,
+    /// How long each batch size is sent
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "8s", value_name = "DURATION")]
+    pub(crate) duration: Duration,
+    /// The most requests of each size
+    #[arg(long, default_value_t = 200_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) requests: u64,
+}
+
+/// `path`.
+#[derive(Debug, Parser)]
+pub(crate) struct PathArgs {
+    /// Lines in the file
+    #[arg(long, default_value_t = 1_000_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=50_000_000))]
+    pub(crate) lines: u64,
+    /// How many workers
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=32))]
+    pub(crate) workers: u64,
+    /// What the lines are counted under
+    #[arg(long, value_enum, default_value_t = Keys::Hot)]
+    pub(crate) keys: Keys,
+    /// A further argument for the agent, such as --agent-arg=--batch-events=1000; may be given several times
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    pub(crate) agent_arg: Vec<String>,
+}

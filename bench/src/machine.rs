@@ -1,0 +1,104 @@
+//! On what machine, and with which settings, something was measured.
+
+use crate::place::Place;
+use crate::servers::{Postgres, Redis};
+use serde::Serialize;
+use std::fmt;
+use std::io::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// All that a figure depends on.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Machine {
+    cores: usize,
+    processor: String,
+    memory_mib: u64,
+    kernel: String,
+    /// The build profile of the services.
+    profile: String,
+    /// The load averages (1, 5, 15 minutes) before the measurement: what else was going on.
+    load_average: String,
+    /// The median of some syncs of 4 KiB in the folder of the data.
+    sync_ms: f64,
+    redis: String,
+    postgres: Option<String>,
+}
+
+impl Machine {
+    /// Looks around.
+    ///
+    /// # Errors
+    /// When a server doesn't answer, or nothing can be written.
+    pub(crate) async fn look(
+        place: &Place,
+        redis: &Redis,
+        postgres: Option<&Postgres>,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            cores: cores(),
+            processor: field("/proc/cpuinfo", "model name"),
+            memory_mib: field("/proc/meminfo", "MemTotal")
+                .trim_end_matches(" kB")
+                .parse::<u64>()
+                .unwrap_or(0)
+                / 1024,
+            kernel: line("/proc/sys/kernel/osrelease"),
+            profile: place.profile(),
+            load_average: line("/proc/loadavg").split(' ').take(3).collect::<Vec<_>>().join(" "),
+            sync_ms: sync_ms(place.path())?,
+            redis: redis.describe().await?,
+            postgres: match postgres {
+                Some(postgres) => Some(postgres.describe().await?),
+                None => None,
+            },
+        })
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "machine: {} cores ({}), {} MiB, Linux {}; load average {}; sync of 4 KiB {} ms",
+            self.cores, self.processor, self.memory_mib, self.kernel, self.load_average, self.sync_ms
+        )?;
+        writeln!(f, "build: {}; Redis {}", self.profile, self.redis)?;
+        match &self.postgres {
+            Some(postgres) => writeln!(f, "Postgres {postgres}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// All cores, whichever this process keeps to.
+fn cores() -> usize {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    info.lines().filter(|line| line.starts_with("processor")).count()
+}
+
+fn line(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+}
+
+fn field(path: &str, name: &str) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+    line.split_once(':').map_or(String::new(), |(_, value)| value.trim().to_owned())
+}
+
+/// The time that one small write to the disk takes.
+fn sync_ms(dir: &Path) -> anyhow::Result<f64> {
+    let mut file = tempfile::tempfile_in(dir)?;
+    let mut times = Vec::new();
+    let start = Instant::now();
+    while times.len() < 100 && start.elapsed() < Duration::from_secs(1) {
+        let before = Instant::now();
+        file.write_all(&[0; 4096])?;
+        file.sync_data()?;
+        times.push(before.elapsed());
+    }
+    times.sort_unstable();
+    let median = times.get(times.len() / 2).copied().unwrap_or_default();
+    Ok((median.as_secs_f64() * 100_000.0).round() / 100.0)
+}

@@ -1,0 +1,83 @@
+//! Load, measurement and comparison of logweir's services.
+//!
+//! ```text
+//! bench ── private Redis, Postgres, services ──► load ──► wait until it is done ──► table or --json
+//!               (own folder, own ports)                        │
+//!                                                              └─► are the counts what was put in? else exit 1
+//! ```
+//!
+//! It knows the services by their outward names alone: flags, HTTP, the queue's keys, Postgres' tables. It measures
+//! and compares within one run, and asserts no timing. It ends what it started, however it ends itself, and every
+//! load has an end in count and in time.
+
+mod args;
+mod clock;
+mod collector;
+mod http;
+mod load;
+mod machine;
+mod output;
+mod path;
+mod place;
+mod process;
+mod queue;
+mod reaper;
+mod servers;
+mod services;
+mod takeover;
+mod worker;
+
+use args::{Args, Command};
+use clap::Parser as _;
+use output::Report;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match start(&args) {
+        Ok(report) => {
+            if let Err(error) = report.print(args.json) {
+                output::note(&format!("logweir-bench: {error:#}"));
+                return ExitCode::from(3);
+            }
+            for wrong in &report.wrong {
+                output::note(&format!("logweir-bench: {wrong}"));
+            }
+            ExitCode::from(u8::from(!report.wrong.is_empty()))
+        }
+        Err(error) => {
+            output::note(&format!("logweir-bench: {error:#}"));
+            ExitCode::from(3)
+        }
+    }
+}
+
+fn start(args: &Args) -> anyhow::Result<Report> {
+    if matches!(args.command, Command::Collector(_)) {
+        // Before there are other threads: they are bound likewise.
+        process::leave_core(collector::CORE)?;
+    }
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        // What is dropped here ends the processes that it started.
+        tokio::select! {
+            report = tokio::time::timeout(args.limit, run(args)) => report.unwrap_or_else(|_| {
+                anyhow::bail!("not done within --limit {}", humantime::format_duration(args.limit))
+            }),
+            _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+            _ = terminate.recv() => anyhow::bail!("terminated"),
+        }
+    })
+}
+
+async fn run(args: &Args) -> anyhow::Result<Report> {
+    let place = place::Place::new(args)?;
+    match &args.command {
+        Command::Worker(what) => Box::pin(worker::run(what, &place)).await,
+        Command::Takeover(what) => Box::pin(takeover::run(what, &place)).await,
+        Command::Collector(what) => Box::pin(collector::run(what, &place)).await,
+        Command::Path(what) => Box::pin(path::run(what, &place)).await,
+    }
+}

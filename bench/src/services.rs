@@ -1,0 +1,114 @@
+//! The services, started with the flags that a measurement needs.
+
+use crate::clock::until;
+use crate::http;
+use crate::place::{Place, free_address};
+use crate::process::{Process, Spec};
+use crate::servers::{Postgres, Redis};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+/// A service.
+#[derive(Debug)]
+pub(crate) struct Service {
+    /// Its process.
+    pub(crate) process: Process,
+    admin: SocketAddr,
+    /// The public address; a collector's.
+    pub(crate) listen: SocketAddr,
+}
+
+impl Service {
+    fn start(
+        place: &Place,
+        program: &str,
+        name: &str,
+        args: &[String],
+        core: Option<usize>,
+    ) -> anyhow::Result<Self> {
+        let admin = free_address()?;
+        let mut all: Vec<std::ffi::OsString> = args.iter().map(Into::into).collect();
+        all.extend(["--admin".into(), admin.to_string().into(), "--log-level".into(), "warn".into()]);
+        let program = place.service(program)?;
+        let spec = Spec { name: name.to_owned(), program, args: all, user: None, farewell: None, core };
+        Ok(Self { process: Process::start(spec, place.path())?, admin, listen: admin })
+    }
+
+    /// Waits until it can do its job.
+    ///
+    /// # Errors
+    /// When it can't within half a minute.
+    pub(crate) async fn ready(&mut self) -> anyhow::Result<()> {
+        until("a service is ready", Duration::from_secs(30), Duration::from_millis(10), async || {
+            self.process.check()?;
+            Ok(http::is_ready(self.admin).await)
+        })
+        .await
+    }
+}
+
+/// A worker with further flags.
+///
+/// # Errors
+/// When it can't be started.
+pub(crate) fn worker(
+    place: &Place,
+    redis: &Redis,
+    postgres: &Postgres,
+    name: &str,
+    flags: &[String],
+) -> anyhow::Result<Service> {
+    let mut args = vec!["--redis".to_owned(), redis.url(), "--postgres".to_owned(), postgres.url()];
+    args.extend_from_slice(flags);
+    Service::start(place, "logweir-worker", name, &args, None)
+}
+
+/// A collector whose quota for one agent is lifted: that is not what is measured.
+///
+/// # Errors
+/// When it can't be started.
+pub(crate) fn collector(place: &Place, redis: &Redis, core: Option<usize>) -> anyhow::Result<Service> {
+    let listen = free_address()?;
+    let mut args = vec!["--redis".to_owned(), redis.url(), "--listen".to_owned(), listen.to_string()];
+    args.extend(
+        ["--rate=1000000000", "--rate-bytes=100GiB", "--max-queue-entries=1000000"].map(str::to_owned),
+    );
+    let mut service = Service::start(place, "logweir-collector", "collector", &args, core)?;
+    service.listen = listen;
+    Ok(service)
+}
+
+/// An agent on all files of `tail`.
+///
+/// # Errors
+/// When it can't be started.
+pub(crate) fn agent(
+    place: &Place,
+    collector: SocketAddr,
+    tail: &Path,
+    flags: &[String],
+) -> anyhow::Result<Service> {
+    let state = place.folder("agent")?;
+    let mut args = vec!["--collector".to_owned(), format!("http://{collector}"), "--id=bench".to_owned()];
+    args.extend(["--state-dir".to_owned(), state.display().to_string()]);
+    args.extend_from_slice(flags);
+    args.push(tail.join("*.log").display().to_string());
+    Service::start(place, "logweir-agent", "agent", &args, None)
+}
+
+/// Brings Postgres' schema up to date, so that no measurement pays for that.
+///
+/// # Errors
+/// When it can't.
+pub(crate) async fn migrate(place: &Place, postgres: &Postgres) -> anyhow::Result<()> {
+    let mut command = tokio::process::Command::new(place.service("logweir-worker")?);
+    command.args(["migrate", "--postgres", &postgres.url()]).kill_on_drop(true);
+    let output = tokio::time::timeout(Duration::from_secs(30), command.output()).await??;
+    anyhow::ensure!(
+        output.status.success(),
+        "logweir-worker migrate: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
