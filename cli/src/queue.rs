@@ -2,7 +2,7 @@
 
 use crate::args::Shared;
 use crate::failure::{self, Failure};
-use logweir_queue::{Ack, Queue, QueueError, Settings, Shard};
+use logweir_queue::{Ack, Queue, QueueError, Settings};
 use logweir_telemetry::redact::SecretUrl;
 use std::time::Duration;
 
@@ -22,8 +22,7 @@ impl Place {
     /// [`Failure::Usage`] when the URL is none.
     pub(crate) fn open(shared: &Shared) -> Result<Self, Failure> {
         let url = shared.redis()?;
-        let settings =
-            Settings { url: url.expose().to_owned(), ack: Ack::Memory, deadline: DEADLINE, shard: Shard(0) };
+        let settings = Settings::new(url.expose(), Ack::Memory, DEADLINE);
         let queue = Queue::new(settings).map_err(|e| failure::of_queue(&e, &url))?;
         Ok(Self { queue, url })
     }

@@ -8,7 +8,7 @@
 
 use logweir_proto::encoding::Encoding;
 use logweir_proto::{BatchId, ProducerId, Seq};
-use logweir_queue::{Ack, Burial, DeadLimits, Enqueued, NewEntry, Queue, QueueLimits, Settings, Shard};
+use logweir_queue::{Ack, Burial, DeadLimits, Enqueued, NewEntry, Queue, QueueLimits, Settings, Shards};
 use serde_json::{Value, json};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -64,31 +64,34 @@ impl Redis {
 
     fn queue(&self) -> Queue {
         let deadline = Duration::from_secs(5);
-        Queue::new(Settings { url: self.url(), ack: Ack::Memory, deadline, shard: Shard::default() }).unwrap()
+        Queue::new(Settings::new(&self.url(), Ack::Memory, deadline)).unwrap()
     }
 
     /// Makes the batch `seq` a dead letter; answers its ID.
     async fn dead_letter(&self, seq: u64) -> String {
-        let queue = self.queue();
-        let producer = ProducerId::new(uuid::Uuid::from_u128(7));
-        let entry = NewEntry {
-            agent: "web-1",
-            batch: BatchId { producer, seq: Seq::new(seq).unwrap() },
-            events: 3,
-            skip: &[1],
-            enc: Encoding::Identity,
-            at_ms: 1_795_514_580_000,
-            traceparent: None,
-            body: LINES,
-        };
-        let limits = QueueLimits { entries: 100, bytes: 1 << 20 };
-        queue.enqueue(&entry, limits, None).await.unwrap();
-        let items = queue.reader("worker-1").read(1, Duration::from_millis(1)).await.unwrap();
-        let error = "it can't be counted";
-        match queue.dead_letter(items[0].id(), "worker-1", error, DeadLimits::NONE).await.unwrap() {
-            Burial::Dead(letter) => letter.to_string(),
-            other => panic!("{other:?}"),
-        }
+        bury(&self.queue(), 7, seq).await
+    }
+}
+
+async fn bury(queue: &Queue, producer: u128, seq: u64) -> String {
+    let producer = ProducerId::new(uuid::Uuid::from_u128(producer));
+    let entry = NewEntry {
+        agent: "web-1",
+        batch: BatchId { producer, seq: Seq::new(seq).unwrap() },
+        events: 3,
+        skip: &[1],
+        enc: Encoding::Identity,
+        at_ms: 1_795_514_580_000,
+        traceparent: None,
+        body: LINES,
+    };
+    let limits = QueueLimits { entries: 100, bytes: 1 << 20 };
+    queue.enqueue(&entry, limits, None).await.unwrap();
+    let items = queue.reader("worker-1").read(1, Duration::from_millis(1)).await.unwrap();
+    let error = "it can't be counted";
+    match queue.dead_letter(items[0].id(), "worker-1", error, DeadLimits::NONE).await.unwrap() {
+        Burial::Dead(letter) => letter.to_string(),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -265,6 +268,40 @@ async fn thousands_of_dead_letters_are_listed_and_replayed() {
     assert_eq!(code, 0, "{stderr}");
     let depth = queue.depth().await.unwrap();
     assert_eq!((depth.entries, depth.dead, depth.dead_bytes), (3_000, 0, 0));
+}
+
+#[tokio::test]
+async fn dead_letters_of_all_shards_are_one_list() {
+    let redis = Redis::start().await;
+    let (home, url) = (tempfile::tempdir().unwrap(), redis.url());
+    let ask = |words: &[&str]| {
+        let words = [&["dlq"], words, &["--redis", &url, "--json"]].concat();
+        let (code, stdout, stderr) = output(&home, &words);
+        (code, serde_json::from_str(&stdout).unwrap_or(Value::Null), stderr)
+    };
+    let settings = Settings::new(&url, Ack::Memory, Duration::from_secs(5));
+    let queue = Queue::new(Settings { shards: Shards::new(4).unwrap(), ..settings }).unwrap();
+    for producer in 1..=12 {
+        bury(&queue, producer, 1).await;
+    }
+    let (code, listed, _) = ask(&["list"]);
+    let ids: Vec<String> =
+        listed.as_array().unwrap().iter().map(|l| l["id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!((code, ids.len()), (0, 12));
+    let third = ids.iter().find(|id| id.starts_with("3:")).unwrap();
+    assert_eq!(ask(&["show", third]).1["id"], third.as_str());
+    let file = home.path().join("dead.ndjson");
+    let file = file.to_str().unwrap();
+    assert_eq!(ask(&["export", file]).0, 0);
+    let (code, imported, _) = ask(&["import", file]);
+    assert_eq!((code, imported["skipped"].as_array().unwrap().len()), (0, 12), "{imported}");
+    assert_eq!(ask(&["replay", third]).0, 0);
+    let (code, imported, _) = ask(&["import", file]);
+    assert_eq!((code, imported["imported"].as_array().unwrap().len()), (0, 1), "{imported}");
+    assert!(imported["imported"][0]["id"].as_str().unwrap().starts_with("3:"), "{imported}");
+    let (code, replayed, _) = ask(&["replay", "--all"]);
+    assert_eq!((code, replayed["replayed"].as_array().unwrap().len()), (0, 12));
+    assert_eq!(queue.depth().await.unwrap().entries, 13);
 }
 
 #[test]

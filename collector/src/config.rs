@@ -5,7 +5,7 @@ use crate::quota::{Quota, Quotas};
 use clap::{Parser, ValueEnum};
 use logweir_proto::Limits;
 use logweir_proto::event::Window;
-use logweir_queue::{Ack, QueueLimits, Shard};
+use logweir_queue::{Ack, QueueLimits, Shards};
 use logweir_telemetry::config::{CommonArgs, duration, size};
 use logweir_telemetry::redact::SecretUrl;
 use std::net::SocketAddr;
@@ -71,6 +71,10 @@ pub struct Args {
     #[arg(long, default_value_t = 1_000, value_name = "N")]
     pub max_holding: usize,
 
+    /// Into how many shards batches are put, 1 to 64; the same for all collectors. Each takes its part of the queue's
+    /// limits and of those for Idempotency-Keys
+    #[arg(long, default_value_t = Shards::default(), value_name = "N")]
+    pub shards: Shards,
     /// The queue is full when it holds so many batches
     #[arg(long, default_value_t = 10_000, value_name = "N")]
     pub max_queue_entries: u64,
@@ -209,6 +213,9 @@ impl Args {
         if self.ack == AckArg::Replicated && self.replicas == 0 {
             return Err("--ack replicated needs --replicas of at least 1".to_owned());
         }
+        if self.max_queue_entries < u64::from(self.shards.count()) {
+            return Err(format!("--max-queue-entries must be at least --shards ({})", self.shards));
+        }
         // While it is decoded, a body stands in memory as it came and as it is.
         let one = self.max_batch_bytes.saturating_add(self.max_wire_bytes);
         if self.max_in_flight_bytes < one {
@@ -248,24 +255,26 @@ impl Args {
     }
 
     pub(crate) fn room(&self) -> Room {
-        Room { entries: self.max_queue_entries, bytes: self.max_queue_bytes }
+        let QueueLimits { entries, bytes } = self.queue_limits();
+        Room { entries, bytes }
     }
 
+    /// Of each shard.
     pub(crate) fn queue_limits(&self) -> QueueLimits {
-        QueueLimits { entries: self.max_queue_entries, bytes: self.max_queue_bytes }
+        QueueLimits {
+            entries: self.shards.share(self.max_queue_entries),
+            bytes: self.shards.share(self.max_queue_bytes),
+        }
     }
 
     pub(crate) fn queue_settings(&self) -> logweir_queue::Settings {
-        logweir_queue::Settings {
-            url: self.redis.expose().to_owned(),
-            ack: match self.ack {
-                AckArg::Fsync => Ack::Fsync,
-                AckArg::Replicated => Ack::Replicated { replicas: self.replicas },
-                AckArg::Memory => Ack::Memory,
-            },
-            deadline: self.redis_timeout,
-            shard: Shard::default(),
-        }
+        let ack = match self.ack {
+            AckArg::Fsync => Ack::Fsync,
+            AckArg::Replicated => Ack::Replicated { replicas: self.replicas },
+            AckArg::Memory => Ack::Memory,
+        };
+        let settings = logweir_queue::Settings::new(self.redis.expose(), ack, self.redis_timeout);
+        logweir_queue::Settings { shards: self.shards, ..settings }
     }
 }
 
@@ -303,6 +312,13 @@ mod tests {
     }
 
     #[test]
+    fn a_shard_has_its_part_of_the_limits() {
+        let args = parse(&["--shards", "4", "--max-queue-entries", "10", "--max-queue-bytes", "4KiB"]);
+        args.validate().unwrap();
+        assert_eq!(args.queue_limits(), QueueLimits { entries: 2, bytes: 1_024 });
+    }
+
+    #[test]
     fn without_tokens_only_loopback_is_served() {
         let message = parse(&["--listen", "0.0.0.0:4801"]).validate().unwrap_err();
         assert!(message.contains("--tokens") && message.contains("--insecure"), "{message}");
@@ -317,6 +333,7 @@ mod tests {
             (vec!["--rate", "0"], "--rate"),
             (vec!["--burst", "0"], "--burst"),
             (vec!["--max-queue-entries", "0"], "--max-queue-entries"),
+            (vec!["--max-queue-entries", "3", "--shards", "4"], "--max-queue-entries"),
             (vec!["--ack", "replicated", "--replicas", "0"], "--replicas"),
             (vec!["--max-in-flight-bytes", "1MiB"], "--max-in-flight-bytes"),
             (vec!["--redis-timeout", "0s"], "--redis-timeout"),

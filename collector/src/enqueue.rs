@@ -7,7 +7,7 @@ use crate::service::{Shared, hold_for_room, queue_full, queue_unavailable, soon}
 use crate::verdict::Judged;
 use logweir_proto::BatchId;
 use logweir_proto::answer::{Accepted, ProblemCode, RejectedEvent};
-use logweir_queue::{Enqueued, IdempotencyKey, NewEntry, QueueError};
+use logweir_queue::{Enqueued, IdempotencyKey, NewEntry, QueueError, Shard};
 use tokio::time::Instant;
 
 /// A judged batch on its way into the queue.
@@ -79,11 +79,15 @@ impl Batch<'_> {
             traceparent: self.traceparent.as_deref(),
             body: &judged.body,
         };
+        let shard = match key {
+            Some(key) => shared.args.shards.of_key(&self.agent.id, key),
+            None => shared.args.shards.of_producer(batch.producer),
+        };
         let key = key.map(|key| IdempotencyKey {
             key,
             window: shared.args.idempotency_window,
-            max_keys: shared.args.max_idempotency_keys,
-            max_bytes: shared.args.max_idempotency_bytes,
+            max_keys: shared.args.shards.share(shared.args.max_idempotency_keys),
+            max_bytes: shared.args.shards.share(shared.args.max_idempotency_bytes),
             answer: &answer,
         });
         loop {
@@ -94,20 +98,22 @@ impl Batch<'_> {
                         %batch, agent = %self.agent.id, traceparent = self.traceparent.as_deref(), entry = %id,
                         accepted = judged.accepted(), rejected = judged.skip.len(), "enqueued"
                     );
-                    shared.gate.note(entries, bytes, Some(judged.body.len()));
+                    shared.gate.note(shard, entries, bytes, Some(judged.body.len()));
                     shared.metrics.accepted(judged.accepted());
-                    return (Fate::Queued, Ok(self.accepted(answer)));
+                    return (Fate::Queued, Ok(self.accepted(shard, answer)));
                 }
                 Ok(Enqueued::Full { entries, bytes }) => {
-                    shared.gate.note(entries, bytes, None);
-                    if Instant::now() >= self.hold_until || !hold_for_room(shared, self.hold_until).await {
-                        return (Fate::NotQueued, Err(queue_full(shared, self.agent)));
+                    shared.gate.note(shard, entries, bytes, None);
+                    if Instant::now() >= self.hold_until
+                        || !hold_for_room(shared, shard, self.hold_until).await
+                    {
+                        return (Fate::NotQueued, Err(queue_full(shared, shard, self.agent)));
                     }
                 }
                 Ok(Enqueued::Repeated { answer }) => {
                     let traceparent = self.traceparent.as_deref();
                     tracing::debug!(agent = %self.agent.id, traceparent, "an Idempotency-Key was repeated");
-                    return (Fate::NotQueued, Ok(self.accepted(answer)));
+                    return (Fate::NotQueued, Ok(self.accepted(shard, answer)));
                 }
                 Ok(Enqueued::KeysFull) => {
                     let detail =
@@ -130,8 +136,8 @@ impl Batch<'_> {
         (fate, Err(queue_unavailable(self.agent)))
     }
 
-    fn accepted(&self, answer: String) -> Reply {
-        let pressure = self.shared.gate.view().pressure(self.shared.gate.room());
+    fn accepted(&self, shard: Shard, answer: String) -> Reply {
+        let pressure = self.shared.gate.view(shard).pressure(self.shared.gate.room());
         accepted(answer.into(), pressure)
     }
 }

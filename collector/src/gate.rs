@@ -2,7 +2,7 @@
 
 use crate::metrics::Metrics;
 use crate::pressure::{Drain, DrainMeter, Room, Sample, View};
-use logweir_queue::{Depth, Queue, QueueError, ServerInfo};
+use logweir_queue::{Depth, Queue, QueueError, ServerInfo, Shard, Shards};
 use logweir_telemetry::admin::Readiness;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,43 +16,49 @@ const LOOK: Duration = Duration::from_millis(200);
 /// The name of the check in `/readyz`.
 pub(crate) const REDIS_CHECK: &str = "redis";
 
-/// The view, shared by all requests.
+/// The views, one of each shard of the queue, shared by all requests.
 pub(crate) struct Gate {
-    view: watch::Sender<View>,
+    shards: Vec<Part>,
+    /// Of each shard.
     room: Room,
-    added_entries: AtomicU64,
-    added_bytes: AtomicU64,
     /// An enqueue has failed; whether Redis takes writes is looked at next.
     doubtful: AtomicBool,
 }
 
+/// What concerns one shard.
+#[derive(Default)]
+struct Part {
+    view: watch::Sender<View>,
+    added_entries: AtomicU64,
+    added_bytes: AtomicU64,
+}
+
 impl Gate {
-    pub(crate) fn new(room: Room) -> Self {
-        let (view, _) = watch::channel(View::default());
-        Self {
-            view,
-            room,
-            added_entries: AtomicU64::new(0),
-            added_bytes: AtomicU64::new(0),
-            doubtful: AtomicBool::new(true),
-        }
+    pub(crate) fn new(shards: Shards, room: Room) -> Self {
+        let shards = shards.all().map(|_| Part::default()).collect();
+        Self { shards, room, doubtful: AtomicBool::new(true) }
+    }
+
+    fn part(&self, shard: Shard) -> &Part {
+        &self.shards[usize::from(shard.number()) % self.shards.len()]
     }
 
     pub(crate) fn room(&self) -> Room {
         self.room
     }
 
-    pub(crate) fn view(&self) -> View {
-        self.view.borrow().clone()
+    pub(crate) fn view(&self, shard: Shard) -> View {
+        self.part(shard).view.borrow().clone()
     }
 
-    /// Notes what an enqueue said of the queue; `body` is the size of the batch that was added, if it was.
-    pub(crate) fn note(&self, entries: u64, bytes: u64, body: Option<usize>) {
+    /// Notes what an enqueue said of a shard; `body` is the size of the batch that was added, if it was.
+    pub(crate) fn note(&self, shard: Shard, entries: u64, bytes: u64, body: Option<usize>) {
+        let part = self.part(shard);
         if let Some(body) = body {
-            self.added_entries.fetch_add(1, Ordering::Relaxed);
-            self.added_bytes.fetch_add(u64::try_from(body).unwrap_or(0), Ordering::Relaxed);
+            part.added_entries.fetch_add(1, Ordering::Relaxed);
+            part.added_bytes.fetch_add(u64::try_from(body).unwrap_or(0), Ordering::Relaxed);
         }
-        self.view.send_modify(|view| {
+        part.view.send_modify(|view| {
             view.entries = entries;
             view.bytes = bytes;
         });
@@ -63,10 +69,10 @@ impl Gate {
         self.doubtful.store(true, Ordering::Relaxed);
     }
 
-    /// Waits until there seems to be room, or the queue can't be used any more, at most until `deadline`. Returns
+    /// Waits until there seems to be room in a shard, or the queue can't be used any more, at most until `deadline`. Returns
     /// whether there is room.
-    pub(crate) async fn wait_for_room(&self, deadline: Instant) -> bool {
-        let mut views = self.view.subscribe();
+    pub(crate) async fn wait_for_room(&self, shard: Shard, deadline: Instant) -> bool {
+        let mut views = self.part(shard).view.subscribe();
         let changed = views.wait_for(|view| !view.is_full(self.room) || view.unavailable().is_some());
         match timeout_at(deadline, changed).await {
             Ok(Ok(view)) => !view.is_full(self.room),
@@ -74,8 +80,8 @@ impl Gate {
         }
     }
 
-    fn seen(&self, depth: Depth, drain: Drain) {
-        self.view.send_modify(|view| {
+    fn seen(&self, shard: Shard, depth: Depth, drain: Drain) {
+        self.part(shard).view.send_modify(|view| {
             *view = View {
                 trouble: Some(Ok(())),
                 entries: depth.entries,
@@ -87,7 +93,10 @@ impl Gate {
     }
 
     fn lost(&self, why: &str) {
-        self.view.send_modify(|view| view.trouble = Some(Err(why.into())));
+        let why: Arc<str> = why.into();
+        for part in &self.shards {
+            part.view.send_modify(|view| view.trouble = Some(Err(Arc::clone(&why))));
+        }
     }
 }
 
@@ -104,25 +113,29 @@ impl Watcher {
         let begun = Instant::now();
         let mut ticks = interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut meter = DrainMeter::default();
+        let mut meters = vec![DrainMeter::default(); self.gate.shards.len()];
         let mut up = None;
         let mut full = false;
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             let looked = async {
                 let server = if up == Some(true) { None } else { Some(self.queue.check().await?) };
-                let depth = self.queue.depth().await?;
+                let depths = self.queue.depths().await?;
                 if self.gate.doubtful.swap(false, Ordering::Relaxed) {
                     self.queue.check_writing().await?;
                 }
-                Ok((server, depth))
+                Ok((server, depths))
             };
             match looked.await {
-                Ok((server, depth)) => {
+                Ok((server, depths)) => {
                     if let Some(server) = server {
                         self.say_found(&server);
                     }
-                    let drain = meter.observe(self.sample(begun.elapsed(), depth));
-                    self.gate.seen(depth, drain);
+                    // What lies in shards beyond --shards takes nobody's room there.
+                    for ((shard, depth), meter) in depths.iter().zip(&mut meters) {
+                        let drain = meter.observe(self.sample(begun.elapsed(), *shard, *depth));
+                        self.gate.seen(*shard, *depth, drain);
+                    }
+                    let depth = Depth::of_all(depths.iter().map(|(_, depth)| depth));
                     self.gauges(depth);
                     self.forget_old_keys().await;
                     up = Some(true);
@@ -130,7 +143,7 @@ impl Watcher {
                 }
                 Err(error) => {
                     self.gate.doubt();
-                    meter.interrupt();
+                    meters.iter_mut().for_each(DrainMeter::interrupt);
                     self.say_lost(up, &error);
                     up = Some(false);
                 }
@@ -145,13 +158,14 @@ impl Watcher {
         }
     }
 
-    fn sample(&self, at: Duration, depth: Depth) -> Sample {
+    fn sample(&self, at: Duration, shard: Shard, depth: Depth) -> Sample {
+        let part = self.gate.part(shard);
         Sample {
             at,
             entries: depth.entries,
             bytes: depth.bytes,
-            added_entries: self.gate.added_entries.load(Ordering::Relaxed),
-            added_bytes: self.gate.added_bytes.load(Ordering::Relaxed),
+            added_entries: part.added_entries.load(Ordering::Relaxed),
+            added_bytes: part.added_bytes.load(Ordering::Relaxed),
         }
     }
 
@@ -167,7 +181,7 @@ impl Watcher {
 
     fn say_lost(&self, up: Option<bool>, error: &QueueError) {
         let why = error.to_string();
-        let known = self.gate.view().unavailable();
+        let known = self.gate.view(Shard::default()).unavailable();
         if up != Some(false) || known.as_deref() != Some(why.as_str()) {
             if matches!(error, QueueError::Unfit(_) | QueueError::Usage(_)) {
                 tracing::error!(%error, "the queue can't be used until somebody mends this; answering 503");
@@ -181,7 +195,7 @@ impl Watcher {
     }
 
     fn say_full(&self, was: bool, depth: Depth) -> bool {
-        let is = self.gate.view().is_full(self.gate.room());
+        let is = self.gate.shards.iter().any(|part| part.view.borrow().is_full(self.gate.room()));
         if is && !was {
             tracing::warn!(entries = depth.entries, bytes = depth.bytes, "the queue is full; answering 503");
         } else if was && !is {

@@ -105,7 +105,7 @@ fn prepare(args: Args) -> Result<(Shared, Registry), StartError> {
     let shared = Shared {
         limits: args.limits(),
         queue,
-        gate: Arc::new(Gate::new(args.room())),
+        gate: Arc::new(Gate::new(args.shards, args.room())),
         tokens: tokens.map(Arc::new),
         limiters: Limiters::new(args.max_agents, args.quotas()),
         numbers: Numbers::new(Uuid::new_v4),

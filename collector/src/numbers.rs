@@ -48,6 +48,11 @@ impl Numbers {
         Self { run: Mutex::new(Run::new(fresh())), fresh }
     }
 
+    /// Who numbers now.
+    pub(crate) fn producer(&self) -> ProducerId {
+        self.run.lock().unwrap_or_else(PoisonError::into_inner).producer
+    }
+
     /// Numbers for `events` events (at least one), of which those at the indices `skip` (ascending) are rejected.
     pub(crate) fn take(&self, events: u64, skip: &[u64]) -> Given<'_> {
         let gaps = runs(skip);

@@ -25,14 +25,14 @@ const STANDSTILL: Duration = Duration::from_secs(2);
 /// Agents come back when this share of the limit is left in the queue.
 const TARGET: f64 = 0.8;
 
-/// The queue's limits.
+/// The limits of each shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Room {
     pub(crate) entries: u64,
     pub(crate) bytes: u64,
 }
 
-/// What is known of the queue.
+/// What is known of one shard of the queue.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct View {
     /// `None` until the first look; then why it can't be used, if so.
@@ -123,7 +123,7 @@ pub(crate) fn spread(agent: &str, span: Duration) -> Duration {
 ///
 /// What other collectors add meanwhile is not known here, so with several of them the queue seems to drain more
 /// slowly than it does; when it is full, nobody adds, and the measure is right again.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct DrainMeter {
     last: Option<Sample>,
     drain: Drain,

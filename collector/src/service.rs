@@ -19,7 +19,7 @@ use crate::metrics::{Living, Metrics};
 use crate::numbers::Numbers;
 use crate::pressure::spread;
 use crate::quota::Limiters;
-use crate::request::{self, EVENTS_PATH, Headers};
+use crate::request::{self, EVENTS_PATH, Headers, Identity};
 use crate::tokens_file::TokensFile;
 use crate::upload::Upload;
 use http::header::AUTHORIZATION;
@@ -28,7 +28,7 @@ use http::{HeaderName, Method, Request};
 use hyper::body::Incoming;
 use logweir_proto::answer::ProblemCode;
 use logweir_proto::{Limits, headers};
-use logweir_queue::Queue;
+use logweir_queue::{Queue, Shard};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -112,8 +112,11 @@ async fn take(
         return Err(soon(ProblemCode::Overloaded, "too many requests are in hand; come back later", &agent));
     };
     let hold_until = begun + shared.args.hold;
-    check_pressure(shared, &agent, hold_until).await?;
-    let headers = request::parse(&head.headers).map_err(|(code, detail)| Refusal::new(code, detail))?;
+    let headers = request::parse(&head.headers);
+    // Whatever is wrong with the headers is said only after the pressure.
+    let identity = headers.as_ref().map_or(&Identity::None, |headers| &headers.identity);
+    check_pressure(shared, shard_of(shared, &agent, identity), &agent, hold_until).await?;
+    let headers = headers.map_err(|(code, detail)| Refusal::new(code, detail))?;
     let limit = shared.limits.wire_bytes;
     if headers.declared.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > limit)) {
         return Err(intake::wire_too_large(limit));
@@ -149,33 +152,48 @@ fn identify(shared: &Shared, peer: IpAddr, head: &Parts) -> Result<Agent, Refusa
         .map_err(|denied| Refusal::new(denied.code, denied.detail))
 }
 
+/// Where the batch will go; without an identity, where it would go now.
+fn shard_of(shared: &Shared, agent: &Agent, identity: &Identity) -> Shard {
+    let shards = shared.args.shards;
+    match identity {
+        Identity::Batch(batch) => shards.of_producer(batch.producer),
+        Identity::Key(key) => shards.of_key(&agent.id, key),
+        Identity::None => shards.of_producer(shared.numbers.producer()),
+    }
+}
+
 /// Refuses when the queue surely can't take a batch, after a wait if that may help.
-async fn check_pressure(shared: &Shared, agent: &Agent, hold_until: Instant) -> Result<(), Refusal> {
-    let view = shared.gate.view();
+async fn check_pressure(
+    shared: &Shared,
+    shard: Shard,
+    agent: &Agent,
+    hold_until: Instant,
+) -> Result<(), Refusal> {
+    let view = shared.gate.view(shard);
     if let Some(why) = view.unavailable() {
         tracing::debug!(why = ?why, "the queue is known to be unavailable");
         return Err(queue_unavailable(agent));
     }
-    if !view.is_full(shared.gate.room()) || hold_for_room(shared, hold_until).await {
+    if !view.is_full(shared.gate.room()) || hold_for_room(shared, shard, hold_until).await {
         return Ok(());
     }
-    Err(queue_full(shared, agent))
+    Err(queue_full(shared, shard, agent))
 }
 
 /// Waits for room when it will come soon enough and not too many wait already. Returns whether it came.
-pub(crate) async fn hold_for_room(shared: &Shared, until: Instant) -> bool {
+pub(crate) async fn hold_for_room(shared: &Shared, shard: Shard, until: Instant) -> bool {
     let patience = until.saturating_duration_since(Instant::now());
-    let comes_in = shared.gate.view().room_in(shared.gate.room());
+    let comes_in = shared.gate.view(shard).room_in(shared.gate.room());
     if comes_in.is_none_or(|time| time > patience) {
         return false;
     }
     let Ok(_slot) = shared.holding.try_acquire() else { return false };
     shared.metrics.held.inc();
-    shared.gate.wait_for_room(until).await
+    shared.gate.wait_for_room(shard, until).await
 }
 
-pub(crate) fn queue_full(shared: &Shared, agent: &Agent) -> Refusal {
-    let after = shared.gate.view().retry_after(shared.gate.room(), &agent.id);
+pub(crate) fn queue_full(shared: &Shared, shard: Shard, agent: &Agent) -> Refusal {
+    let after = shared.gate.view(shard).retry_after(shared.gate.room(), &agent.id);
     Refusal::new(ProblemCode::QueueFull, "the queue is full; the batch was not taken, send it again later")
         .retry_after(after)
 }

@@ -83,8 +83,8 @@ impl Queue {
         worker: &str,
         error: &str,
     ) -> Result<Attempts, QueueError> {
-        let (id, error) = (id.checked()?, in_one_line(error));
-        let keys = [self.keys().queue.as_str(), &self.keys().attempts];
+        let ((shard, id), error) = (id.parts()?, in_one_line(error));
+        let keys = [self.keys(shard).queue.as_str(), &self.keys(shard).attempts];
         let fill = |call: &mut Cmd| {
             call.arg(id).arg(worker).arg(&error).arg(KEPT);
         };
@@ -96,8 +96,8 @@ impl Queue {
     /// # Errors
     /// [`QueueError`].
     pub async fn forgive_attempt(&self, id: &EntryId) -> Result<(), QueueError> {
-        let id = id.checked()?;
-        let keys = [self.keys().attempts.as_str()];
+        let (shard, id) = id.parts()?;
+        let keys = [self.keys(shard).attempts.as_str()];
         let fill = |call: &mut Cmd| {
             call.arg(id);
         };
@@ -110,7 +110,8 @@ impl Queue {
     /// [`QueueError`].
     pub async fn attempts(&self, id: &EntryId) -> Result<Option<Attempts>, QueueError> {
         let mut get = cmd("HGET");
-        get.arg(&self.keys().attempts).arg(id.checked()?);
+        let (shard, id) = id.parts()?;
+        get.arg(&self.keys(shard).attempts).arg(id);
         match self.link().ask(Request::Command(get)).await? {
             Value::Nil => Ok(None),
             note => parsed(note).map(Some),

@@ -3,10 +3,12 @@
 use crate::durability::{Ack, ServerInfo};
 use crate::entry::Done;
 use crate::error::QueueError;
-use crate::keys::{Keys, Shard};
+use crate::keys::{Keys, Shard, Shards};
 use crate::link::{Link, Request};
 use crate::reader::{GROUP, Reader};
+use crate::shards::Beyond;
 use crate::{reply, scripts};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,16 +28,26 @@ pub struct Settings {
     /// How long each call may take, connecting included. Two calls may take longer: a blocking read by as long as
     /// it blocks, and an enqueue by up to 2 s where its acknowledgement must wait for `appendfsync everysec`.
     pub deadline: Duration,
-    /// Which queue.
-    pub shard: Shard,
+    /// Into how many shards batches are put.
+    pub shards: Shards,
+}
+
+impl Settings {
+    /// One shard.
+    #[must_use]
+    pub fn new(url: &str, ack: Ack, deadline: Duration) -> Self {
+        Self { url: url.to_owned(), ack, deadline, shards: Shards::default() }
+    }
 }
 
 /// One queue. Clones share one pipelined connection.
 #[derive(Clone)]
 pub struct Queue {
     settings: Arc<Settings>,
-    keys: Arc<Keys>,
+    /// By shard.
+    keys: Arc<[Keys]>,
     link: Arc<Link>,
+    beyond: Arc<Beyond>,
 }
 
 impl Queue {
@@ -50,7 +62,7 @@ impl Queue {
         }
         let settings = Arc::new(settings);
         let link = Arc::new(Link::new(Arc::clone(&settings))?);
-        Ok(Self { keys: Arc::new(settings.shard.into()), settings, link })
+        Ok(Self { keys: Keys::of_all().into(), settings, link, beyond: Arc::default() })
     }
 
     /// Connects if need be, and checks that Redis is set up as [`Settings::ack`] requires, and with
@@ -70,7 +82,7 @@ impl Queue {
     /// [`QueueError`], as an enqueue would.
     pub async fn check_writing(&self) -> Result<(), QueueError> {
         let mut set = redis::cmd("SET");
-        set.arg(self.settings.shard.probe()).arg(1).arg("PX").arg(PROBE_MS);
+        set.arg(Shard::default().probe()).arg(1).arg("PX").arg(PROBE_MS);
         self.link.ask(Request::Command(set)).await.map(drop)
     }
 
@@ -82,25 +94,30 @@ impl Queue {
     }
 
     /// XACK, XDEL, the byte counter and the attempts of finished entries, atomically (of a very long list, piece by
-    /// piece). Returns how many were still there. An entry that is gone already changes nothing.
+    /// piece, and each shard by itself). Returns how many were still there. An entry that is gone already changes nothing.
     ///
     /// # Errors
     /// [`QueueError`]; what was not removed will be read again.
     pub async fn acknowledge(&self, done: &[Done]) -> Result<u64, QueueError> {
-        let keys = [self.keys.queue.as_str(), &self.keys.bytes, &self.keys.attempts];
+        let mut by_shard: BTreeMap<Shard, Vec<(&str, u64)>> = BTreeMap::new();
         for one in done {
-            one.id.checked()?;
+            let (shard, id) = one.id.parts()?;
+            by_shard.entry(shard).or_default().push((id, one.body_bytes));
         }
         let mut removed = 0;
-        for piece in done.chunks(ACKNOWLEDGE_AT_ONCE) {
-            let fill = |call: &mut redis::Cmd| {
-                call.arg(GROUP);
-                for one in piece {
-                    call.arg(&one.id.0).arg(one.body_bytes);
-                }
-            };
-            let answer = self.link.ask(Request::Script(&scripts::ACKNOWLEDGE, &keys, &fill)).await?;
-            removed += reply::count(&answer)?;
+        for (shard, done) in by_shard {
+            let keys = self.keys(shard);
+            let keys = [keys.queue.as_str(), &keys.bytes, &keys.attempts];
+            for piece in done.chunks(ACKNOWLEDGE_AT_ONCE) {
+                let fill = |call: &mut redis::Cmd| {
+                    call.arg(GROUP);
+                    for (id, body_bytes) in piece {
+                        call.arg(id).arg(body_bytes);
+                    }
+                };
+                let answer = self.link.ask(Request::Script(&scripts::ACKNOWLEDGE, &keys, &fill)).await?;
+                removed += reply::count(&answer)?;
+            }
         }
         Ok(removed)
     }
@@ -109,7 +126,15 @@ impl Queue {
         &self.link
     }
 
-    pub(crate) fn keys(&self) -> &Keys {
-        &self.keys
+    pub(crate) fn keys(&self, shard: Shard) -> &Keys {
+        &self.keys[usize::from(shard.number())]
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(crate) fn beyond(&self) -> &Beyond {
+        &self.beyond
     }
 }

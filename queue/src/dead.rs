@@ -101,7 +101,7 @@ impl DeadLetter {
         let log = serde_json::to_string(&self.log)
             .map_err(|error| QueueError::Usage(format!("its attempts can't be written: {error}")))?;
         Ok([
-            self.entry_id.checked()?.to_owned(),
+            self.entry_id.parts()?.1.to_owned(),
             in_one_line(&self.error),
             self.attempts.to_string(),
             self.worker.clone(),
@@ -129,9 +129,10 @@ impl TryFrom<RawEntry> for DeadLetter {
         let text = |value: Bytes| String::from_utf8_lossy(&value).into_owned();
         let mut about = raw.fields.into_iter().map(|(_, value)| text(value));
         let mut next = || about.next().unwrap_or_default();
+        let shard = raw.id.shard();
         Ok(Self {
             id: raw.id,
-            entry_id: EntryId(next()),
+            entry_id: EntryId::of(shard, next()),
             error: next(),
             attempts: next().parse().unwrap_or(0),
             worker: next(),
@@ -156,8 +157,8 @@ impl Queue {
         error: &str,
         limits: DeadLimits,
     ) -> Result<Burial, QueueError> {
-        let (id, error) = (id.checked()?, in_one_line(error));
-        let keys = self.keys();
+        let ((shard, id), error) = (id.parts()?, in_one_line(error));
+        let keys = self.keys(shard);
         let keys = [keys.queue.as_str(), &keys.dead, &keys.bytes, &keys.attempts, &keys.dead_bytes];
         let fill = |call: &mut Cmd| {
             call.arg(GROUP).arg(id).arg(worker).arg(&error).arg(limits.letters).arg(limits.bytes);
@@ -167,15 +168,15 @@ impl Queue {
         let what = reply::text(parts.next().unwrap_or_default())?;
         let mut next = || parts.next().unwrap_or_default();
         match what.as_str() {
-            "dead" => Ok(Burial::Dead(EntryId(reply::text(next())?))),
+            "dead" => Ok(Burial::Dead(EntryId::of(shard, reply::text(next())?))),
             "gone" => Ok(Burial::Gone),
             "full" => Ok(Burial::Full { letters: reply::count(&next())?, bytes: reply::count(&next())? }),
             other => Err(QueueError::Protocol(format!("the dead-letter script said `{other}`"))),
         }
     }
 
-    /// Up to `count` dead letters after `after` (exclusive; `None` from the beginning), the oldest first. They come
-    /// with their bodies, so a small `count` keeps the answer small.
+    /// Up to `count` dead letters after `after` (exclusive; `None` from the beginning), shard after shard, the oldest
+    /// first. They come with their bodies, so a small `count` keeps the answer small.
     ///
     /// # Errors
     /// [`QueueError`].
@@ -184,17 +185,19 @@ impl Queue {
         after: Option<&EntryId>,
         count: usize,
     ) -> Result<Vec<DeadLetter>, QueueError> {
-        let from = match after {
-            Some(id) => format!("({}", id.checked()?),
-            None => "-".to_owned(),
-        };
-        if count == 0 {
-            return Ok(Vec::new());
+        let mut letters = Vec::new();
+        for (shard, after) in self.shards_after(after).await? {
+            if letters.len() >= count {
+                break;
+            }
+            let from = after.map_or("-".to_owned(), |id| format!("({id}"));
+            let mut range = cmd("XRANGE");
+            range.arg(&self.keys(shard).dead).arg(from).arg("+").arg("COUNT").arg(count - letters.len());
+            for raw in reply::entries(shard, self.link().ask(Request::Command(range)).await?)? {
+                letters.push(raw.try_into()?);
+            }
         }
-        let mut range = cmd("XRANGE");
-        range.arg(&self.keys().dead).arg(from).arg("+").arg("COUNT").arg(count);
-        let found = reply::entries(self.link().ask(Request::Command(range)).await?)?;
-        found.into_iter().map(DeadLetter::try_from).collect()
+        Ok(letters)
     }
 
     /// One dead letter.
@@ -202,10 +205,10 @@ impl Queue {
     /// # Errors
     /// [`QueueError`].
     pub async fn dead_letter_by_id(&self, id: &EntryId) -> Result<Option<DeadLetter>, QueueError> {
-        let id = id.checked()?;
+        let (shard, id) = id.parts()?;
         let mut range = cmd("XRANGE");
-        range.arg(&self.keys().dead).arg(id).arg(id);
-        let found = reply::entries(self.link().ask(Request::Command(range)).await?)?;
+        range.arg(&self.keys(shard).dead).arg(id).arg(id);
+        let found = reply::entries(shard, self.link().ask(Request::Command(range)).await?)?;
         found.into_iter().next().map(DeadLetter::try_from).transpose()
     }
 
@@ -215,14 +218,14 @@ impl Queue {
     /// # Errors
     /// [`QueueError`].
     pub async fn replay(&self, id: &EntryId) -> Result<Replay, QueueError> {
-        let id = id.checked()?;
-        let keys = self.keys();
+        let (shard, id) = id.parts()?;
+        let keys = self.keys(shard);
         let keys = [keys.queue.as_str(), &keys.dead, &keys.bytes, &keys.dead_bytes];
         let fill = |call: &mut Cmd| {
             call.arg(id);
         };
         let answer = self.link().ask_durably(Request::Script(&scripts::REPLAY, &keys, &fill)).await?;
-        Ok(reply::optional_id(answer)?.map_or(Replay::Unknown, Replay::Queued))
+        Ok(reply::optional_id(shard, answer)?.map_or(Replay::Unknown, Replay::Queued))
     }
 
     /// Removes a dead letter for good. Returns whether it was there. What it held is not counted anywhere by this:
@@ -231,8 +234,8 @@ impl Queue {
     /// # Errors
     /// [`QueueError`].
     pub async fn remove_dead_letter(&self, id: &EntryId) -> Result<bool, QueueError> {
-        let id = id.checked()?;
-        let keys = [self.keys().dead.as_str(), &self.keys().dead_bytes];
+        let (shard, id) = id.parts()?;
+        let keys = [self.keys(shard).dead.as_str(), &self.keys(shard).dead_bytes];
         let fill = |call: &mut Cmd| {
             call.arg(id);
         };
@@ -242,7 +245,8 @@ impl Queue {
 
     /// Puts a letter that was exported back among the dead ones, with all that it says of itself but its ID. `seen`
     /// is the last ID that the caller knows of (`None` before any): when others came since, nothing changes, so that
-    /// the caller can look first whether it is one of them. No limit holds it back.
+    /// the caller can look first whether it is one of them. It is put into the shard in which it was an entry, and
+    /// `seen` is to be of that shard. No limit holds it back.
     ///
     /// # Errors
     /// [`QueueError`].
@@ -252,8 +256,10 @@ impl Queue {
         seen: Option<&EntryId>,
     ) -> Result<Restored, QueueError> {
         let about = letter.about()?;
-        let seen = seen.map_or(Ok("0-0"), EntryId::checked)?;
-        let keys = [self.keys().dead.as_str(), &self.keys().dead_bytes];
+        let shard = letter.entry_id.shard();
+        let seen = seen.map_or(Ok((shard, "0-0")), EntryId::parts)?;
+        let seen = if seen.0 == shard { seen.1 } else { "0-0" };
+        let keys = [self.keys(shard).dead.as_str(), &self.keys(shard).dead_bytes];
         let fill = |call: &mut Cmd| {
             call.arg(seen);
             for (name, value) in ABOUT.iter().zip(&about) {
@@ -265,7 +271,7 @@ impl Queue {
         };
         let answer = self.link().ask_durably(Request::Script(&scripts::RESTORE_LETTER, &keys, &fill)).await?;
         let [what, id] = reply::tuple(answer)?;
-        let id = EntryId(reply::text(id)?);
+        let id = EntryId::of(shard, reply::text(id)?);
         match reply::text(what)?.as_str() {
             "restored" => Ok(Restored::Added(id)),
             "moved" => Ok(Restored::Moved(id)),

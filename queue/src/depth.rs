@@ -2,11 +2,12 @@
 
 use crate::connection::Queue;
 use crate::error::QueueError;
+use crate::keys::Shard;
 use crate::link::Request;
 use crate::reader::GROUP;
 use crate::{reply, scripts};
 
-/// The queue's state, from one script.
+/// The state of the queue, or of one shard, which is from one script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Depth {
     /// Entries that are not acknowledged (XLEN).
@@ -23,13 +24,44 @@ pub struct Depth {
     pub dead_bytes: u64,
 }
 
+impl Depth {
+    /// All of them together: sums, and the age of the oldest.
+    #[must_use]
+    pub fn of_all<'a>(depths: impl IntoIterator<Item = &'a Self>) -> Self {
+        depths.into_iter().fold(Self::default(), |sum, one| Self {
+            entries: sum.entries + one.entries,
+            bytes: sum.bytes + one.bytes,
+            pending: sum.pending + one.pending,
+            oldest_age_ms: sum.oldest_age_ms.max(one.oldest_age_ms),
+            dead: sum.dead + one.dead,
+            dead_bytes: sum.dead_bytes + one.dead_bytes,
+        })
+    }
+}
+
 impl Queue {
-    /// How full the queue is; all zero when nothing has been enqueued yet.
+    /// How full the whole queue is; all zero when nothing has been enqueued yet.
     ///
     /// # Errors
     /// [`QueueError`].
     pub async fn depth(&self) -> Result<Depth, QueueError> {
-        let keys = self.keys();
+        Ok(Depth::of_all(self.depths().await?.iter().map(|(_, depth)| depth)))
+    }
+
+    /// How full each shard is: first the settings' own, in their order, then those beyond them that hold something.
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    pub async fn depths(&self) -> Result<Vec<(Shard, Depth)>, QueueError> {
+        let mut depths = Vec::new();
+        for shard in self.shards().await? {
+            depths.push((shard, self.depth_of(shard).await?));
+        }
+        Ok(depths)
+    }
+
+    async fn depth_of(&self, shard: Shard) -> Result<Depth, QueueError> {
+        let keys = self.keys(shard);
         let keys = [keys.queue.as_str(), &keys.bytes, &keys.dead, &keys.dead_bytes];
         let fill = |call: &mut redis::Cmd| {
             call.arg(GROUP);

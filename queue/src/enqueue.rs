@@ -3,6 +3,7 @@
 use crate::connection::Queue;
 use crate::entry::EntryId;
 use crate::error::QueueError;
+use crate::keys::Shard;
 use crate::link::Request;
 use crate::{reply, scripts};
 use logweir_proto::BatchId;
@@ -35,7 +36,7 @@ pub struct NewEntry<'a> {
     pub body: &'a [u8],
 }
 
-/// How full the queue may become.
+/// How full a shard of the queue may become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueLimits {
     /// The most entries.
@@ -51,9 +52,9 @@ pub struct IdempotencyKey<'a> {
     pub key: &'a str,
     /// How long it is remembered.
     pub window: Duration,
-    /// The most keys that are remembered at a time.
+    /// The most keys that its shard remembers at a time.
     pub max_keys: u64,
-    /// The most bytes that their answers have together; the one that passes it is still kept.
+    /// The most bytes that their answers have there together; the one that passes it is still kept.
     pub max_bytes: u64,
     /// What to remember with it: the answer's body, to be given again.
     pub answer: &'a str,
@@ -66,16 +67,16 @@ pub enum Enqueued {
     Added {
         /// The ID that it got.
         id: EntryId,
-        /// Entries now, this one included.
+        /// Entries of its shard now, this one included.
         entries: u64,
-        /// Bytes now, this one included.
+        /// Bytes of its shard now, this one included.
         bytes: u64,
     },
     /// Nothing was added: a limit is reached.
     Full {
-        /// Entries now.
+        /// Entries of its shard now.
         entries: u64,
-        /// Bytes now.
+        /// Bytes of its shard now.
         bytes: u64,
     },
     /// Nothing was added: this key has been enqueued before; here is the answer that it got.
@@ -133,7 +134,7 @@ impl IdempotencyKey<'_> {
 }
 
 impl Queue {
-    /// Enqueues one batch, atomically, and waits until it is as durable as [`crate::Settings::ack`] says. The
+    /// Enqueues one batch, atomically, into the shard of its idempotency key or else of its producer, and waits until it is as durable as [`crate::Settings::ack`] says. The
     /// limits refuse a batch when they are reached already, so one batch may pass them.
     ///
     /// # Errors
@@ -146,7 +147,12 @@ impl Queue {
         idempotency: Option<&IdempotencyKey<'_>>,
     ) -> Result<Enqueued, QueueError> {
         entry.checked()?;
-        let keys = self.keys();
+        let shards = self.settings().shards;
+        let shard = match idempotency {
+            Some(key) => shards.of_key(entry.agent, key.key),
+            None => shards.of_producer(entry.batch.producer),
+        };
+        let keys = self.keys(shard);
         let keys = [keys.queue.as_str(), &keys.bytes, &keys.idem, &keys.idem_answers, &keys.idem_bytes];
         let member = idempotency.map(|key| key.member(entry.agent));
         let fill = |call: &mut Cmd| {
@@ -163,31 +169,36 @@ impl Queue {
             entry.write(call);
         };
         let answer = self.link().ask_durably(Request::Script(&scripts::ENQUEUE, &keys, &fill)).await?;
-        enqueued(answer)
+        enqueued(shard, answer)
     }
 
-    /// Forgets up to a thousand idempotency keys whose time is over, and returns how many. They count as forgotten
+    /// Forgets up to a thousand idempotency keys of each shard whose time is over, and returns how many. They count as forgotten
     /// before, but take memory; so somebody must call this from time to time.
     ///
     /// # Errors
     /// [`QueueError`].
     pub async fn forget_old_keys(&self) -> Result<u64, QueueError> {
-        let keys = self.keys();
-        let keys = [keys.idem.as_str(), &keys.idem_answers, &keys.idem_bytes];
         let fill = |call: &mut Cmd| {
             call.arg(FORGET_AT_ONCE);
         };
-        reply::count(&self.link().ask(Request::Script(&scripts::FORGET_KEYS, &keys, &fill)).await?)
+        let mut forgotten = 0;
+        for shard in self.shards().await? {
+            let keys = self.keys(shard);
+            let keys = [keys.idem.as_str(), &keys.idem_answers, &keys.idem_bytes];
+            let answer = self.link().ask(Request::Script(&scripts::FORGET_KEYS, &keys, &fill)).await?;
+            forgotten += reply::count(&answer)?;
+        }
+        Ok(forgotten)
     }
 }
 
-fn enqueued(answer: Value) -> Result<Enqueued, QueueError> {
+fn enqueued(shard: Shard, answer: Value) -> Result<Enqueued, QueueError> {
     let mut parts = reply::array(answer)?.into_iter();
     let what = reply::text(parts.next().unwrap_or_default())?;
     let mut next = || parts.next().unwrap_or_default();
     match what.as_str() {
         "added" => Ok(Enqueued::Added {
-            id: EntryId(reply::text(next())?),
+            id: EntryId::of(shard, reply::text(next())?),
             entries: reply::count(&next())?,
             bytes: reply::count(&next())?,
         }),

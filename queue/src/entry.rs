@@ -10,19 +10,38 @@ use std::ops::Range;
 use std::str::FromStr;
 
 use crate::error::QueueError;
+use crate::keys::Shard;
 
-/// The ID that Redis gave an entry, such as `1764000000000-0`.
+/// The ID that Redis gave an entry, such as `1764000000000-0`; with its shard before it unless that is 0, such as
+/// `3:1764000000000-0`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryId(pub String);
 
 impl EntryId {
-    /// Whether this is a whole ID. Redis takes other things in its place (`-`, `+`, a time alone) to mean ranges.
-    pub(crate) fn checked(&self) -> Result<&str, QueueError> {
+    /// What Redis said of this shard.
+    pub(crate) fn of(shard: Shard, id: String) -> Self {
+        if shard == Shard::default() { Self(id) } else { Self(format!("{}:{id}", shard.number())) }
+    }
+
+    /// The shard, and the ID as Redis has it. Redis takes other things in its place (`-`, `+`, a time alone) to mean
+    /// ranges.
+    pub(crate) fn parts(&self) -> Result<(Shard, &str), QueueError> {
         let number = |part: &str| part.bytes().all(|b| b.is_ascii_digit()) && part.parse::<u64>().is_ok();
-        match self.0.split_once('-') {
-            Some((time, seq)) if number(time) && number(seq) => Ok(&self.0),
+        let (shard, id) = match self.0.split_once(':') {
+            Some((shard, id)) if number(shard) => (shard.parse().ok().and_then(Shard::new), id),
+            Some(_) => (None, ""),
+            None => (Some(Shard::default()), self.0.as_str()),
+        };
+        match (shard, id.split_once('-')) {
+            (Some(shard), Some((time, seq))) if number(time) && number(seq) => Ok((shard, id)),
             _ => Err(QueueError::Usage(format!("`{}` is no entry's ID, such as 1764000000000-0", self.0))),
         }
+    }
+
+    /// In which shard the entry is; 0 when this is no ID at all.
+    #[must_use]
+    pub fn shard(&self) -> Shard {
+        self.parts().map(|(shard, _)| shard).unwrap_or_default()
     }
 }
 
@@ -37,7 +56,7 @@ impl FromStr for EntryId {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let id = Self(text.to_owned());
-        id.checked()?;
+        id.parts()?;
         Ok(id)
     }
 }
@@ -387,13 +406,39 @@ mod tests {
 
     #[test]
     fn an_id_is_a_whole_id() {
-        for good in ["0-1", "1764000000000-0", "18446744073709551615-18446744073709551615"] {
+        for good in ["0-1", "1764000000000-0", "18446744073709551615-18446744073709551615", "63:0-1"] {
             assert!(good.parse::<EntryId>().is_ok(), "{good}");
         }
-        for bad in
-            ["", "-", "+", "5", "5-", "-5", "5-0-0", "(5-0", "5-0 ", "+5-0", "18446744073709551616-0", "$"]
-        {
+        for bad in [
+            "",
+            "-",
+            "+",
+            "5",
+            "5-",
+            "-5",
+            "5-0-0",
+            "(5-0",
+            "5-0 ",
+            "+5-0",
+            "18446744073709551616-0",
+            "$",
+            "64:0-1",
+            ":0-1",
+            "+1:0-1",
+            "1:1:0-1",
+        ] {
             assert!(matches!(bad.parse::<EntryId>(), Err(QueueError::Usage(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_id_names_its_shard_unless_that_is_the_first() {
+        let third = Shard::new(3).unwrap();
+        for (shard, text) in [(Shard::default(), "5-0"), (third, "3:5-0")] {
+            let id = EntryId::of(shard, "5-0".to_owned());
+            assert_eq!(id.to_string(), text);
+            assert_eq!(id.parts().unwrap(), (shard, "5-0"));
+            assert_eq!(id.shard(), shard);
         }
     }
 }

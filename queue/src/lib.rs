@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Invariants: whatever changes more than one key is one script; nothing unacknowledged is ever trimmed, so
-//! XLEN is the backlog; `bytes` is the sum of the bodies in the stream; each call has a deadline.
+//! XLEN is the backlog; `bytes` is the sum of the bodies in the stream; each call has a deadline. A queue may have
+//! shards; a script touches the keys of one, and whoever reads or looks sees all that hold something.
 //! This crate knows neither HTTP nor Postgres.
 
 mod attempts;
@@ -25,6 +26,7 @@ mod look;
 mod reader;
 mod reply;
 mod scripts;
+mod shards;
 
 pub use attempts::{Attempt, Attempts};
 pub use connection::{Queue, Settings};
@@ -34,6 +36,6 @@ pub use durability::{Ack, ServerInfo};
 pub use enqueue::{Enqueued, IdempotencyKey, NewEntry, QueueLimits};
 pub use entry::{Done, Entry, EntryId, Fields, Item, Numbers, Unreadable};
 pub use error::QueueError;
-pub use keys::Shard;
+pub use keys::{MAX_SHARDS, Shard, Shards};
 pub use look::{Holder, Looked, Queued};
 pub use reader::Reader;

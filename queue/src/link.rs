@@ -15,10 +15,11 @@ use crate::connection::Settings;
 use crate::durability::{Facts, SETTINGS, ServerInfo, Wait};
 use crate::error::{QueueError, breaks_connection, has_code};
 use crate::fence::{Fence, Held};
+use crate::keys::Shard;
 use crate::scripts::ScriptText;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
-use redis::{AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, RedisError, Value, cmd};
+use redis::{AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, Pipeline, RedisError, Value, cmd};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -61,6 +62,8 @@ pub(crate) struct Link {
 /// What to send.
 pub(crate) enum Request<'a> {
     Command(Cmd),
+    /// Together; the answers come in the same order.
+    Commands(&'a Pipeline),
     Script(&'a ScriptText, &'a [&'a str], &'a (dyn Fn(&mut Cmd) + Send + Sync)),
 }
 
@@ -247,7 +250,7 @@ impl Link {
             if self::facts(&second).await?.run_id() != facts.run_id() {
                 return Err(QueueError::unavailable("its address leads to two different servers".to_owned()));
             }
-            Some(Arc::new(Fence::new(second, wait, self.settings.shard.fence())))
+            Some(Arc::new(Fence::new(second, wait, Shard::default().fence())))
         };
         let disk_patience = if wait.disk { DISK_PATIENCE } else { Duration::ZERO };
         tracing::debug!(version = %info.version, "connected to Redis");
@@ -271,6 +274,7 @@ async fn send(connection: &MultiplexedConnection, request: &Request<'_>) -> Resu
     let mut connection = connection.clone();
     match request {
         Request::Command(command) => command.query_async(&mut connection).await,
+        Request::Commands(pipeline) => pipeline.query_async(&mut connection).await.map(Value::Array),
         Request::Script(script, keys, fill) => {
             let mut call = script.by_hash(keys);
             fill(&mut call);

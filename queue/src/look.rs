@@ -5,6 +5,7 @@ use crate::connection::Queue;
 use crate::dead::{ABOUT_STRINGS, DeadLetter};
 use crate::entry::{EntryId, Fields, RawEntry};
 use crate::error::QueueError;
+use crate::keys::Keys;
 use crate::link::Request;
 use crate::reader::GROUP;
 use crate::{reply, scripts};
@@ -46,8 +47,8 @@ pub struct Holder {
 }
 
 impl Queue {
-    /// A piece of the dead letters after `after` (exclusive; `None` from the beginning), the oldest first, without
-    /// their bodies; with a producer only those of its.
+    /// A piece of the dead letters after `after` (exclusive; `None` from the beginning), shard after shard, the oldest
+    /// first, without their bodies; with a producer only those of its.
     ///
     /// # Errors
     /// [`QueueError`].
@@ -56,7 +57,7 @@ impl Queue {
         after: Option<&EntryId>,
         producer: Option<ProducerId>,
     ) -> Result<Looked<DeadLetter>, QueueError> {
-        let (found, next) = self.look(&self.keys().dead, ABOUT_STRINGS, after, producer).await?;
+        let (found, next) = self.look(|keys| &keys.dead, ABOUT_STRINGS, after, producer).await?;
         let found = found.into_iter().map(DeadLetter::try_from).collect::<Result<_, _>>()?;
         Ok(Looked { found, next })
     }
@@ -70,28 +71,39 @@ impl Queue {
         after: Option<&EntryId>,
         producer: Option<ProducerId>,
     ) -> Result<Looked<Queued>, QueueError> {
-        let (found, next) = self.look(&self.keys().queue, 0, after, producer).await?;
+        let (found, next) = self.look(|keys| &keys.queue, 0, after, producer).await?;
         let found = found.into_iter().map(|RawEntry { id, fields }| Queued { id, fields }).collect();
         Ok(Looked { found, next })
     }
 
     async fn look(
         &self,
-        stream: &str,
+        stream: impl Fn(&Keys) -> &str,
         own: usize,
         after: Option<&EntryId>,
         producer: Option<ProducerId>,
     ) -> Result<(Vec<RawEntry>, Option<EntryId>), QueueError> {
-        let after = after.map_or(Ok(""), EntryId::checked)?;
         let producer = producer.map(|producer| producer.to_string()).unwrap_or_default();
-        let keys = [stream];
-        let fill = |call: &mut Cmd| {
-            call.arg(after).arg(ENTRIES).arg(BYTES).arg(own).arg(&producer);
-        };
-        let answer = self.link().ask(Request::Script(&scripts::LOOK, &keys, &fill)).await?;
-        let [next, found] = reply::tuple(answer)?;
-        let next = Some(reply::text(next)?).filter(|next| !next.is_empty()).map(EntryId);
-        Ok((reply::entries(found)?, next))
+        let mut shards = self.shards_after(after).await?.into_iter().peekable();
+        while let Some((shard, after)) = shards.next() {
+            let keys = [stream(self.keys(shard))];
+            let fill = |call: &mut Cmd| {
+                call.arg(after.unwrap_or("")).arg(ENTRIES).arg(BYTES).arg(own).arg(&producer);
+            };
+            let answer = self.link().ask(Request::Script(&scripts::LOOK, &keys, &fill)).await?;
+            let [next, found] = reply::tuple(answer)?;
+            let found = reply::entries(shard, found)?;
+            let next = reply::text(next)?;
+            if !next.is_empty() {
+                return Ok((found, Some(EntryId::of(shard, next))));
+            }
+            // The end of this shard: the call after the last of them goes on with the next.
+            if let Some(last) = found.last() {
+                let next = shards.peek().map(|_| last.id.clone());
+                return Ok((found, next));
+            }
+        }
+        Ok((Vec::new(), None))
     }
 
     /// Who holds an entry; `None` when nobody does.
@@ -99,9 +111,9 @@ impl Queue {
     /// # Errors
     /// [`QueueError`].
     pub async fn holder(&self, id: &EntryId) -> Result<Option<Holder>, QueueError> {
-        let id = id.checked()?;
+        let (shard, id) = id.parts()?;
         let mut pending = cmd("XPENDING");
-        pending.arg(&self.keys().queue).arg(GROUP).arg(id).arg(id).arg(1);
+        pending.arg(&self.keys(shard).queue).arg(GROUP).arg(id).arg(id).arg(1);
         let answer = match self.link().ask(Request::Command(pending)).await {
             // Without a group nobody has read anything yet.
             Err(QueueError::Protocol(why)) if why.contains("NOGROUP") => return Ok(None),

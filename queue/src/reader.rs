@@ -10,9 +10,11 @@
 use crate::connection::Queue;
 use crate::entry::{EntryId, Item, RawEntry};
 use crate::error::{QueueError, has_code};
+use crate::keys::Shard;
 use crate::link::{Link, Request};
 use crate::{reply, scripts};
 use redis::{Cmd, cmd};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -23,25 +25,44 @@ pub(crate) const GROUP: &str = "workers";
 const FIRST_PIECE: usize = 8;
 /// When a read holds so many bytes of bodies it asks for no more.
 const READ_BYTES: u64 = 32 * 1024 * 1024;
+/// How long it waits at one of several shards before it looks at the others again.
+const WAIT_AT_ONE: Duration = Duration::from_millis(50);
 
 /// One consumer, with a connection of its own. Dropping it leaves its pending entries to be reclaimed.
 pub struct Reader {
     queue: Queue,
     link: Link,
     consumer: String,
-    /// Where the round of the pending list goes on.
-    cursor: String,
+    /// Which shard is next to be read.
+    turn: usize,
+    /// Which is next to be looked through for what others have held for long.
+    reclaim_turn: usize,
+    /// Where the round of each pending list goes on.
+    cursors: BTreeMap<Shard, String>,
     /// Set while a read is under way: still set at the next, it was dropped, and Redis may still answer it.
     reading: bool,
 }
 
 impl Reader {
     pub(crate) fn new(queue: Queue, link: Link, consumer: &str) -> Self {
-        Self { queue, link, consumer: consumer.to_owned(), cursor: "0-0".to_owned(), reading: false }
+        // Several readers begin at different shards.
+        let turn = queue.next_reader();
+        Self {
+            queue,
+            link,
+            consumer: consumer.to_owned(),
+            turn,
+            reclaim_turn: turn,
+            cursors: BTreeMap::new(),
+            reading: false,
+        }
     }
 
     /// Up to `count` entries that nobody has read, waiting up to `block` for the first; fewer when their bodies
     /// reach 32 MiB. Makes group and stream when they don't exist (at 0, so that nothing that waits is passed over).
+    ///
+    /// Of several shards, each has its turn to be the first that is read, so that one with a long backlog keeps none
+    /// of the others waiting. A wait is at one of them, 50 ms long at most, and then all are looked at again.
     ///
     /// Not cancel-safe: see the module's words.
     ///
@@ -55,22 +76,76 @@ impl Reader {
             self.link.reset();
         }
         self.reading = true;
-        let items = self.read_pieces(count, block).await;
+        let items = self.read_shards(count, block).await;
         self.reading = false;
         items
     }
 
-    async fn read_pieces(&self, count: usize, block: Duration) -> Result<Vec<Item>, QueueError> {
-        let first = self.read_piece(count.min(FIRST_PIECE), block).await?;
+    async fn read_shards(&mut self, count: usize, block: Duration) -> Result<Vec<Item>, QueueError> {
+        let until = Instant::now() + block;
+        loop {
+            let shards = self.queue.shards().await?;
+            if let [only] = shards.as_slice() {
+                return self.read_pieces(*only, count, 0, block).await;
+            }
+            let items = self.sweep(&shards, count).await?;
+            let left = until.saturating_duration_since(Instant::now());
+            if !items.is_empty() || left.is_zero() {
+                return Ok(items);
+            }
+            let own = usize::from(self.queue.settings().shards.count());
+            if let Some(shard) = shards.get(self.turn % own) {
+                let items = self.read_pieces(*shard, count, 0, left.min(WAIT_AT_ONE)).await?;
+                if !items.is_empty() {
+                    return Ok(items);
+                }
+            }
+        }
+    }
+
+    /// What there is in all of them, from the one whose turn it is on.
+    async fn sweep(&mut self, shards: &[Shard], count: usize) -> Result<Vec<Item>, QueueError> {
+        let mut items = Vec::new();
+        let mut bytes = 0;
+        for step in 0..shards.len() {
+            let at = (self.turn + step) % shards.len();
+            let read = self.read_pieces(shards[at], count - items.len(), bytes, Duration::ZERO).await;
+            match read {
+                Ok(more) => {
+                    bytes += more.iter().map(Item::body_bytes).sum::<u64>();
+                    items.extend(more);
+                }
+                Err(error) if items.is_empty() => return Err(error),
+                // What is in hand must not be lost to an error, which the next read will meet again.
+                Err(_) => break,
+            }
+            if items.len() >= count || bytes >= READ_BYTES {
+                self.turn = (at + 1) % shards.len();
+                break;
+            }
+        }
+        Ok(items)
+    }
+
+    /// From one shard; `bytes` are in hand already.
+    async fn read_pieces(
+        &self,
+        shard: Shard,
+        count: usize,
+        bytes: u64,
+        block: Duration,
+    ) -> Result<Vec<Item>, QueueError> {
+        let first = self.read_piece(shard, count.min(FIRST_PIECE), block).await?;
         let mut full = first.len() == FIRST_PIECE;
         let mut items: Vec<Item> = first.into_iter().map(Item::from).collect();
+        let room = READ_BYTES.saturating_sub(bytes);
         let mut bytes: u64 = items.iter().map(Item::body_bytes).sum();
-        while full && items.len() < count && bytes < READ_BYTES {
+        while full && items.len() < count && bytes < room {
             let seen = u64::try_from(items.len()).unwrap_or(u64::MAX);
-            let fitting = (READ_BYTES - bytes) / (bytes / seen.max(1)).max(1);
+            let fitting = (room - bytes) / (bytes / seen.max(1)).max(1);
             let piece = (count - items.len()).min(usize::try_from(fitting).unwrap_or(usize::MAX)).max(1);
             // What is in hand must not be lost to an error, which the next read will meet again.
-            let Ok(more) = self.read_piece(piece, Duration::ZERO).await else { break };
+            let Ok(more) = self.read_piece(shard, piece, Duration::ZERO).await else { break };
             full = more.len() == piece;
             for item in more.into_iter().map(Item::from) {
                 bytes += item.body_bytes();
@@ -80,31 +155,41 @@ impl Reader {
         Ok(items)
     }
 
-    async fn read_piece(&self, count: usize, block: Duration) -> Result<Vec<RawEntry>, QueueError> {
+    async fn read_piece(
+        &self,
+        shard: Shard,
+        count: usize,
+        block: Duration,
+    ) -> Result<Vec<RawEntry>, QueueError> {
         let begun = Instant::now();
-        match self.read_group(count, block).await {
+        match self.read_group(shard, count, block).await {
             Err(error) if group_is_gone(&error) => {
-                self.make_group().await?;
-                self.read_group(count, block.saturating_sub(begun.elapsed())).await
+                self.make_group(shard).await?;
+                self.read_group(shard, count, block.saturating_sub(begun.elapsed())).await
             }
             answer => answer,
         }
     }
 
-    async fn read_group(&self, count: usize, block: Duration) -> Result<Vec<RawEntry>, QueueError> {
+    async fn read_group(
+        &self,
+        shard: Shard,
+        count: usize,
+        block: Duration,
+    ) -> Result<Vec<RawEntry>, QueueError> {
         let mut read = cmd("XREADGROUP");
         read.arg("GROUP").arg(GROUP).arg(&self.consumer).arg("COUNT").arg(count);
         // Redis takes 0 for ever, so no wait is no BLOCK.
         if !block.is_zero() {
             read.arg("BLOCK").arg(millis(block).max(1));
         }
-        read.arg("STREAMS").arg(&self.queue.keys().queue).arg(">");
-        reply::read(self.link.ask_for(block, Request::Command(read)).await?)
+        read.arg("STREAMS").arg(&self.queue.keys(shard).queue).arg(">");
+        reply::read(shard, self.link.ask_for(block, Request::Command(read)).await?)
     }
 
-    async fn make_group(&self) -> Result<(), QueueError> {
-        let queue = self.queue.keys().queue.as_str();
-        let keys = [queue, &self.queue.keys().attempts];
+    async fn make_group(&self, shard: Shard) -> Result<(), QueueError> {
+        let queue = self.queue.keys(shard).queue.as_str();
+        let keys = [queue, &self.queue.keys(shard).attempts];
         let fill = |call: &mut Cmd| {
             call.arg(GROUP);
         };
@@ -116,8 +201,8 @@ impl Reader {
     }
 
     /// Takes over up to `count` entries that some consumer (also this one) has held for longer than `lease`, each
-    /// with how often it has been handed out, this time included. Goes round the whole pending list, a piece each
-    /// call; entries that were deleted meanwhile are cleared.
+    /// with how often it has been handed out, this time included. Goes round the whole pending list of each shard, a
+    /// piece of each until one has some; entries that were deleted meanwhile are cleared.
     ///
     /// Not cancel-safe: see the module's words.
     ///
@@ -127,12 +212,22 @@ impl Reader {
         if count == 0 {
             return Ok(Vec::new());
         }
-        let fill = |call: &mut Cmd| {
-            call.arg(GROUP).arg(&self.consumer).arg(millis(lease)).arg(&self.cursor).arg(count);
-        };
-        let (cursor, claimed) = reply::reclaimed(self.script(&scripts::RECLAIM, &fill).await?)?;
-        self.cursor = cursor;
-        Ok(claimed.into_iter().map(|(raw, deliveries)| (raw.into(), deliveries)).collect())
+        let shards = self.queue.shards().await?;
+        for _ in 0..shards.len() {
+            let shard = shards[self.reclaim_turn % shards.len()];
+            self.reclaim_turn = self.reclaim_turn.wrapping_add(1);
+            let cursor = self.cursors.get(&shard).map_or("0-0", String::as_str);
+            let fill = |call: &mut Cmd| {
+                call.arg(GROUP).arg(&self.consumer).arg(millis(lease)).arg(cursor).arg(count);
+            };
+            let answer = self.script(shard, &scripts::RECLAIM, &fill).await?;
+            let (cursor, claimed) = reply::reclaimed(shard, answer)?;
+            self.cursors.insert(shard, cursor);
+            if !claimed.is_empty() {
+                return Ok(claimed.into_iter().map(|(raw, deliveries)| (raw.into(), deliveries)).collect());
+            }
+        }
+        Ok(Vec::new())
     }
 
     /// Keeps the lease of those of `ids` that this consumer still holds. Returns how many these are.
@@ -140,16 +235,19 @@ impl Reader {
     /// # Errors
     /// [`QueueError`].
     pub async fn renew(&mut self, ids: &[EntryId]) -> Result<u64, QueueError> {
+        let mut by_shard: BTreeMap<Shard, Vec<&str>> = BTreeMap::new();
         for id in ids {
-            id.checked()?;
+            let (shard, id) = id.parts()?;
+            by_shard.entry(shard).or_default().push(id);
         }
-        let fill = |call: &mut Cmd| {
-            call.arg(GROUP).arg(&self.consumer);
-            for id in ids {
-                call.arg(&id.0);
-            }
-        };
-        reply::count(&self.script(&scripts::RENEW, &fill).await?)
+        let mut kept = 0;
+        for (shard, ids) in by_shard {
+            let fill = |call: &mut Cmd| {
+                call.arg(GROUP).arg(&self.consumer).arg(&ids);
+            };
+            kept += reply::count(&self.script(shard, &scripts::RENEW, &fill).await?)?;
+        }
+        Ok(kept)
     }
 
     /// Removes the group's consumers that have been idle for `idle` and hold nothing, by one atomic script
@@ -175,15 +273,23 @@ impl Reader {
         let fill = |call: &mut Cmd| {
             call.arg(GROUP).arg(millis(idle)).arg(only);
         };
-        reply::count(&self.script(&scripts::REMOVE_CONSUMERS, &fill).await?)
+        let mut shards: BTreeSet<Shard> = self.queue.shards().await?.into_iter().collect();
+        // It may have been in one that is empty by now.
+        shards.extend(self.cursors.keys());
+        let mut removed = 0;
+        for shard in shards {
+            removed += reply::count(&self.script(shard, &scripts::REMOVE_CONSUMERS, &fill).await?)?;
+        }
+        Ok(removed)
     }
 
     async fn script(
         &self,
+        shard: Shard,
         script: &scripts::ScriptText,
         fill: &(dyn Fn(&mut Cmd) + Send + Sync),
     ) -> Result<redis::Value, QueueError> {
-        let keys = [self.queue.keys().queue.as_str()];
+        let keys = [self.queue.keys(shard).queue.as_str()];
         self.queue.link().ask(Request::Script(script, &keys, fill)).await
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::entry::{EntryId, Fields, RawEntry};
 use crate::error::QueueError;
+use crate::keys::Shard;
 use bytes::Bytes;
 use redis::Value;
 
@@ -57,10 +58,10 @@ pub(crate) fn count(value: &Value) -> Result<u64> {
     number(value).map(|number| u64::try_from(number).unwrap_or(0))
 }
 
-pub(crate) fn optional_id(value: Value) -> Result<Option<EntryId>> {
+pub(crate) fn optional_id(shard: Shard, value: Value) -> Result<Option<EntryId>> {
     match value {
         Value::Nil => Ok(None),
-        other => Ok(Some(EntryId(text(other)?))),
+        other => Ok(Some(EntryId::of(shard, text(other)?))),
     }
 }
 
@@ -75,36 +76,39 @@ fn fields(value: Value) -> Result<Fields> {
 }
 
 /// `[id, fields]`.
-fn entry(value: Value) -> Result<RawEntry> {
+fn entry(shard: Shard, value: Value) -> Result<RawEntry> {
     let [id, flat] = tuple(value)?;
-    Ok(RawEntry { id: EntryId(text(id)?), fields: fields(flat)? })
+    Ok(RawEntry { id: EntryId::of(shard, text(id)?), fields: fields(flat)? })
 }
 
 /// What XRANGE gives.
-pub(crate) fn entries(value: Value) -> Result<Vec<RawEntry>> {
-    array(value)?.into_iter().map(entry).collect()
+pub(crate) fn entries(shard: Shard, value: Value) -> Result<Vec<RawEntry>> {
+    array(value)?.into_iter().map(|value| entry(shard, value)).collect()
 }
 
 /// What XREADGROUP of one stream gives: nothing when the wait ended without an entry.
-pub(crate) fn read(value: Value) -> Result<Vec<RawEntry>> {
+pub(crate) fn read(shard: Shard, value: Value) -> Result<Vec<RawEntry>> {
     let Value::Array(streams) = value else {
         return if value == Value::Nil { Ok(Vec::new()) } else { Err(unexpected("an array", &value)) };
     };
     let mut read = Vec::new();
     for stream in streams {
         let [_, of_it] = tuple(stream)?;
-        read.append(&mut entries(of_it)?);
+        read.append(&mut entries(shard, of_it)?);
     }
     Ok(read)
 }
 
 /// What the reclaim script gives: the next cursor, and entries with the number of their deliveries.
-pub(crate) fn reclaimed(value: Value) -> Result<(String, Vec<(RawEntry, u64)>)> {
+pub(crate) fn reclaimed(shard: Shard, value: Value) -> Result<(String, Vec<(RawEntry, u64)>)> {
     let [cursor, items] = tuple(value)?;
     let mut claimed = Vec::new();
     for item in array(items)? {
         let [id, flat, deliveries] = tuple(item)?;
-        claimed.push((RawEntry { id: EntryId(text(id)?), fields: fields(flat)? }, count(&deliveries)?));
+        claimed.push((
+            RawEntry { id: EntryId::of(shard, text(id)?), fields: fields(flat)? },
+            count(&deliveries)?,
+        ));
     }
     Ok((text(cursor)?, claimed))
 }

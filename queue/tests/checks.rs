@@ -191,12 +191,8 @@ async fn replicated_waits_for_the_replicas_together_and_says_when_they_are_too_f
 
 #[tokio::test]
 async fn no_replica_at_all_is_no_setting() {
-    let settings = logweir_queue::Settings {
-        url: "redis://127.0.0.1:1".to_owned(),
-        ack: Ack::Replicated { replicas: 0 },
-        deadline: DEADLINE,
-        shard: logweir_queue::Shard::default(),
-    };
+    let settings =
+        logweir_queue::Settings::new("redis://127.0.0.1:1", Ack::Replicated { replicas: 0 }, DEADLINE);
     assert!(matches!(logweir_queue::Queue::new(settings), Err(QueueError::Usage(_))));
 }
 

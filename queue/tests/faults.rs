@@ -276,14 +276,8 @@ async fn a_wrong_password_is_said_and_not_shown() {
         assert!(said.contains(says) || said.to_lowercase().contains("password"), "{said}");
         assert!(!said.contains("0pen-s3cret"), "{said}");
     }
-    let Err(error) = Queue::new(logweir_queue::Settings {
-        url: "http://user:0pen-s3cret@host".to_owned(),
-        ack: Ack::Fsync,
-        deadline: DEADLINE,
-        shard: logweir_queue::Shard::default(),
-    }) else {
-        panic!("http is no Redis")
-    };
+    let settings = logweir_queue::Settings::new("http://user:0pen-s3cret@host", Ack::Fsync, DEADLINE);
+    let Err(error) = Queue::new(settings) else { panic!("http is no Redis") };
     assert!(matches!(error, QueueError::Usage(_)));
     assert!(!error.to_string().contains("0pen-s3cret"), "{error}");
 }

@@ -1,7 +1,7 @@
 //! What can be set, and which settings make no sense.
 
 use clap::{Parser, Subcommand};
-use logweir_queue::{Ack, DeadLimits, Shard};
+use logweir_queue::{Ack, DeadLimits, Shards};
 use logweir_telemetry::config::{CommonArgs, duration, size};
 use logweir_telemetry::redact::SecretUrl;
 use std::net::SocketAddr;
@@ -35,6 +35,10 @@ pub struct Args {
     #[arg(long, default_value = "127.0.0.1:4803", value_name = "ADDRESS")]
     pub admin: SocketAddr,
 
+    /// Into how many shards the collectors put batches, 1 to 64. What lies in others is found too, if later; the limits
+    /// for dead letters are divided by it
+    #[arg(long, default_value_t = Shards::default(), value_name = "N")]
+    pub shards: Shards,
     /// How long a worker may be silent before its batches are taken over by another
     #[arg(long, value_parser = duration, default_value = "30s", value_name = "DURATION")]
     pub lease: Duration,
@@ -125,16 +129,16 @@ impl Args {
     }
 
     pub(crate) fn queue_settings(&self) -> logweir_queue::Settings {
-        logweir_queue::Settings {
-            url: self.redis.expose().to_owned(),
-            ack: Ack::Memory,
-            deadline: REDIS_DEADLINE,
-            shard: Shard::default(),
-        }
+        let settings = logweir_queue::Settings::new(self.redis.expose(), Ack::Memory, REDIS_DEADLINE);
+        logweir_queue::Settings { shards: self.shards, ..settings }
     }
 
+    /// Of each shard.
     pub(crate) fn dead_limits(&self) -> DeadLimits {
-        DeadLimits { letters: self.max_dead_entries, bytes: self.max_dead_bytes }
+        DeadLimits {
+            letters: self.shards.share(self.max_dead_entries),
+            bytes: self.shards.share(self.max_dead_bytes),
+        }
     }
 
     pub(crate) fn retention_ms(&self) -> i64 {
@@ -160,6 +164,12 @@ mod tests {
         assert_eq!((args.concurrency, args.group, args.command), (2, 64, None));
         assert_eq!(args.retention_ms(), 90 * 86_400_000);
         assert_eq!(args.dead_limits(), DeadLimits { letters: 100_000, bytes: 1 << 30 });
+    }
+
+    #[test]
+    fn a_shard_has_its_part_of_the_dead_letters() {
+        let args = parse(&["--shards", "4"]);
+        assert_eq!(args.dead_limits(), DeadLimits { letters: 25_000, bytes: 1 << 28 });
     }
 
     #[test]

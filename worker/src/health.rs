@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use crate::metrics::Metrics;
 use crate::postgres::{Connection, Database, within};
-use logweir_queue::{DeadLimits, Queue};
+use logweir_queue::{DeadLimits, Depth, Queue};
 use logweir_telemetry::admin::Readiness;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -109,7 +109,7 @@ impl Health {
         }
     }
 
-    /// Whether the dead letters are full. The worker stays ready: it counts whatever can be counted.
+    /// Whether the dead letters of a shard are full. The worker stays ready: it counts whatever can be counted.
     pub(crate) fn dead_letters(&self, letters: u64, bytes: u64, limits: DeadLimits) {
         let full = letters >= limits.letters || bytes >= limits.bytes;
         let detail = full.then(|| {
@@ -142,15 +142,18 @@ impl Health {
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             let looked = async {
                 let server = if up == Some(true) { None } else { Some(queue.check().await?) };
-                Ok::<_, logweir_queue::QueueError>((server, queue.depth().await?))
+                Ok::<_, logweir_queue::QueueError>((server, queue.depths().await?))
             };
             match looked.await {
-                Ok((server, depth)) => {
+                Ok((server, depths)) => {
                     if let Some(server) = server {
                         tracing::info!(version = %server.version, "the queue can be used");
                     }
-                    self.metrics.depth(depth);
-                    self.dead_letters(depth.dead, depth.dead_bytes, limits);
+                    let depths = || depths.iter().map(|(_, depth)| depth);
+                    self.metrics.depth(Depth::of_all(depths()));
+                    let letters = depths().map(|depth| depth.dead).max().unwrap_or(0);
+                    let bytes = depths().map(|depth| depth.dead_bytes).max().unwrap_or(0);
+                    self.dead_letters(letters, bytes, limits);
                     self.metrics.redis_up.set(1);
                     self.readiness.set(REDIS, Ok(()));
                     up = Some(true);

@@ -7,10 +7,10 @@ use super::{Letters, file, letter};
 use crate::args::Shared;
 use crate::failure::Failure;
 use crate::output;
-use logweir_queue::{DeadLetter, EntryId, Restored};
+use logweir_queue::{DeadLetter, EntryId, Restored, Shard};
 use logweir_telemetry::exit::Exit;
 use serde::Serialize;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::{Path, PathBuf};
@@ -64,7 +64,7 @@ pub(super) async fn run(letters: &Letters, args: &Args, shared: &Shared) -> anyh
 }
 
 async fn import(letters: &Letters, lines: &mut Lines, json: bool, done: &mut Imported) -> anyhow::Result<()> {
-    let mut known = Known { letters, keys: HashSet::new(), seen: None };
+    let mut known = Known { letters, keys: HashSet::new(), seen: HashMap::new() };
     while let Some((number, line)) = lines.next()? {
         let letter = file::read(&line).map_err(|why| {
             Failure::Usage(format!("line {number} is no dead letter: {why}; those before it are imported"))
@@ -95,24 +95,24 @@ fn key(of: &DeadLetter) -> Key {
     (letter::text(of, "producer"), letter::text(of, "seq"), of.entry_id.clone())
 }
 
-/// The dead letters up to the ID `seen`.
+/// The dead letters of each shard up to the ID `seen`.
 struct Known<'a> {
     letters: &'a Letters,
     keys: HashSet<Key>,
-    seen: Option<EntryId>,
+    seen: HashMap<Shard, EntryId>,
 }
 
 impl Known<'_> {
     /// Puts it among the dead letters; `None` when it is there.
     async fn put(&mut self, letter: &DeadLetter) -> Result<Option<EntryId>, Failure> {
         let place = &self.letters.0;
-        let key = key(letter);
+        let (key, shard) = (key(letter), letter.entry_id.shard());
         while !self.keys.contains(&key) {
-            let restored = place.queue.restore_dead_letter(letter, self.seen.as_ref()).await;
+            let restored = place.queue.restore_dead_letter(letter, self.seen.get(&shard)).await;
             match restored.map_err(place.failure())? {
                 Restored::Added(id) => {
                     self.keys.insert(key);
-                    self.seen = Some(id.clone());
+                    self.seen.insert(shard, id.clone());
                     return Ok(Some(id));
                 }
                 Restored::Moved(last) => self.look(last).await?,
@@ -121,16 +121,17 @@ impl Known<'_> {
         Ok(None)
     }
 
-    /// Gets to know those after `seen`, at least up to `last`.
+    /// Gets to know those of a shard after `seen`, at least up to `last`.
     async fn look(&mut self, last: EntryId) -> Result<(), Failure> {
         let place = &self.letters.0;
-        let mut after = self.seen.clone();
+        let shard = last.shard();
+        let mut after = self.seen.get(&shard).cloned();
         loop {
             let looked = place.queue.look_at_dead(after.as_ref(), None).await.map_err(place.failure())?;
             self.keys.extend(looked.found.iter().map(key));
             after = looked.next;
-            if after.is_none() {
-                self.seen = Some(last);
+            if after.as_ref().is_none_or(|after| after.shard() > shard) {
+                self.seen.insert(shard, last);
                 return Ok(());
             }
         }

@@ -29,6 +29,7 @@ use crate::args::Shared;
 use crate::failure::Failure;
 use crate::output;
 use data::DataDir;
+use logweir_queue::Shards;
 use logweir_telemetry::config::{duration, size};
 use logweir_telemetry::exit::Exit;
 use logweir_telemetry::shutdown;
@@ -78,6 +79,9 @@ pub(crate) struct Args {
     /// How many workers
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: u16,
+    /// Into how many shards the queue is divided, 1 to 64
+    #[arg(long, value_name = "N", default_value_t = Shards::default())]
+    shards: Shards,
     /// Pause the workers for so long in the middle of --for
     #[arg(long, value_name = "DURATION", value_parser = duration, requires = "run_for")]
     pause_workers: Option<Duration>,

@@ -186,6 +186,7 @@ impl Plan {
     fn add_collector(&mut self, args: &Args, listen: SocketAddr, admin: SocketAddr) {
         let mut spec = Spec::new("collector", Role::Collector, self.programs.collector.clone())
             .flag("--listen", listen.to_string())
+            .flag("--shards", args.shards.to_string())
             .admin(admin)
             .env("LOGWEIR_REDIS", &self.redis);
         for (flag, value) in
@@ -202,6 +203,7 @@ impl Plan {
 
     fn add_worker(&mut self, args: &Args, number: u16, admin: SocketAddr) {
         let mut spec = Spec::new(&format!("worker-{number}"), Role::Worker, self.programs.worker.clone())
+            .flag("--shards", args.shards.to_string())
             .admin(admin)
             .env("LOGWEIR_REDIS", &self.redis)
             .env("LOGWEIR_POSTGRES", &self.postgres);

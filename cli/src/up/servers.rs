@@ -7,7 +7,7 @@ use super::programs::User;
 use super::system::System;
 use crate::postgres::Database;
 use anyhow::Context as _;
-use logweir_queue::{Ack, Queue, Settings, Shard};
+use logweir_queue::{Ack, Queue, Settings};
 use std::fs::DirBuilder;
 use std::os::unix::fs::{DirBuilderExt as _, chown};
 use std::path::Path;
@@ -38,12 +38,7 @@ pub(super) fn redis(plan: &Plan) -> anyhow::Result<Spec> {
 
 /// Whether Redis answers and is set up as it must be.
 pub(super) async fn redis_ready(plan: &Plan) -> Result<(), String> {
-    let settings = Settings {
-        url: plan.redis.expose().to_owned(),
-        ack: Ack::Fsync,
-        deadline: LOOK,
-        shard: Shard::default(),
-    };
+    let settings = Settings::new(plan.redis.expose(), Ack::Fsync, LOOK);
     let queue = Queue::new(settings).map_err(|e| e.to_string())?;
     queue.check().await.map(drop).map_err(|e| e.to_string())
 }

@@ -42,4 +42,5 @@ fn what_can_not_work_is_said_before_anything_starts() {
     }
     assert!(Cli::try_parse_from(["logweir", "up", "--pause-workers", "5s"]).is_err());
     assert!(Cli::try_parse_from(["logweir", "up", "--workers", "0"]).is_err());
+    assert!(Cli::try_parse_from(["logweir", "up", "--shards", "65"]).is_err());
 }

@@ -11,3 +11,4 @@ mod admission;
 mod answers;
 mod common;
 mod outage;
+mod shards;

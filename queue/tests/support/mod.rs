@@ -4,7 +4,7 @@
 use logweir_proto::encoding::Encoding;
 use logweir_proto::{BatchId, ProducerId, Seq};
 use logweir_queue::{
-    Ack, Burial, DeadLimits, Enqueued, EntryId, Item, NewEntry, Queue, QueueLimits, Settings, Shard,
+    Ack, Burial, DeadLimits, Enqueued, EntryId, Item, NewEntry, Queue, QueueLimits, Settings, Shards,
 };
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Value, cmd};
@@ -146,6 +146,12 @@ impl Server {
         queue_at(&self.url(), ack)
     }
 
+    /// One of several shards.
+    pub fn sharded(&self, shards: u16) -> Queue {
+        let settings = Settings::new(&self.url(), Ack::Fsync, DEADLINE);
+        Queue::new(Settings { shards: Shards::new(shards).unwrap(), ..settings }).unwrap()
+    }
+
     async fn try_raw(&self) -> redis::RedisResult<MultiplexedConnection> {
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(SOON));
         Client::open(self.url())?.get_multiplexed_async_connection_with_config(&config).await
@@ -199,7 +205,7 @@ pub fn queue_at(url: &str, ack: Ack) -> Queue {
 }
 
 pub fn patient_queue_at(url: &str, ack: Ack, deadline: Duration) -> Queue {
-    Queue::new(Settings { url: url.to_owned(), ack, deadline, shard: Shard::default() }).unwrap()
+    Queue::new(Settings::new(url, ack, deadline)).unwrap()
 }
 
 /// The batch `seq` of one producer.

@@ -17,6 +17,7 @@ mod program;
 mod retention;
 mod rights;
 mod schema;
+mod shards;
 mod silence;
 mod standby;
 mod world;

@@ -63,13 +63,7 @@ fn entry_of(item: Item) -> Entry {
 impl Servers {
     async fn start() -> Self {
         let (redis, postgres) = (redis::Redis::start(), postgres::Postgres::start().await);
-        let queue = Queue::new(Settings {
-            url: redis.url(),
-            ack: Ack::Memory,
-            deadline: Duration::from_secs(5),
-            shard: Shard::default(),
-        })
-        .unwrap();
+        let queue = Queue::new(Settings::new(&redis.url(), Ack::Memory, Duration::from_secs(5))).unwrap();
         while queue.check().await.is_err() {
             sleep(Duration::from_millis(10)).await;
         }

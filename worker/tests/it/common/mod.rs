@@ -7,9 +7,7 @@ use self::postgres::Postgres;
 use self::redis::Redis;
 use logweir_proto::encoding::{Encoding, encode_zstd};
 use logweir_proto::{BatchId, ProducerId, Seq};
-use logweir_queue::{
-    Ack, Depth, Enqueued, EntryId, NewEntry, Queue, QueueError, QueueLimits, Settings, Shard,
-};
+use logweir_queue::{Ack, Depth, Enqueued, EntryId, NewEntry, Queue, QueueError, QueueLimits, Settings};
 use logweir_worker::Worker;
 use logweir_worker::config::Args;
 use std::ffi::OsString;
@@ -45,12 +43,7 @@ pub(crate) struct Batch {
 impl Rig {
     pub(crate) async fn start() -> Self {
         let redis = Redis::start();
-        let settings = Settings {
-            url: redis.url(),
-            ack: Ack::Memory,
-            deadline: Duration::from_secs(2),
-            shard: Shard::default(),
-        };
+        let settings = Settings::new(&redis.url(), Ack::Memory, Duration::from_secs(2));
         let queue = Queue::new(settings).unwrap();
         let rig = Self { postgres: Postgres::start().await, queue, redis };
         eventually("Redis answers", async || rig.queue.check().await.is_ok()).await;
