@@ -50,7 +50,7 @@ pub(crate) enum Command {
 #[derive(Debug, Parser)]
 pub(crate) struct WorkerArgs {
     /// How many batches each row counts
-    #[arg(long, default_value_t = 1_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    #[arg(long, default_value_t = 4_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub(crate) batches: u64,
     /// Events in a batch
     #[arg(long, default_value_t = 500, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
@@ -121,4 +121,18 @@ pub(crate) struct PathArgs {
     /// A further argument for the agent, such as --agent-arg=--batch-events=1000; may be given several times
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     pub(crate) agent_arg: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definition_is_sound_and_every_load_has_an_end() {
+        Args::command().debug_assert();
+        for flags in [["worker", "--batches=0"], ["collector", "--requests=9999999"], ["path", "--lines=x"]] {
+            assert!(Args::try_parse_from([&["logweir-bench"], &flags[..]].concat()).is_err(), "{flags:?}");
+        }
+    }
 }

@@ -30,7 +30,7 @@ const BODIES: u64 = 8;
 /// When something doesn't start or answer.
 pub(crate) async fn run(args: &CollectorArgs, place: &Place) -> anyhow::Result<Report> {
     let redis = Redis::start(place).await?;
-    let machine = Machine::look(place, &redis, None).await?;
+    let mut machine = Machine::look(place, &redis, None).await?;
     let mut queue = redis.connect().await?;
     let mut collector = services::collector(place, &redis, Some(CORE))?;
     collector.ready().await?;
@@ -40,6 +40,7 @@ pub(crate) async fn run(args: &CollectorArgs, place: &Place) -> anyhow::Result<R
         rows.push(measure(args, *size, &redis, &mut queue, &mut collector, &mut wrong).await?);
         note(&format!("batches of {size}: done"));
     }
+    machine.look_again(place)?;
     Ok(Report {
         title: format!(
             "collector on one core: zstd NDJSON over {} connections, one request at a time on each",

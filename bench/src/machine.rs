@@ -17,12 +17,28 @@ pub(crate) struct Machine {
     kernel: String,
     /// The build profile of the services.
     profile: String,
-    /// The load averages (1, 5, 15 minutes) before the measurement: what else was going on.
+    redis: String,
+    postgres: Option<String>,
+    before: Mood,
+    after: Option<Mood>,
+}
+
+/// What else is going on. On a busy machine a sync takes a tick of the scheduler and more, and all figures with it.
+#[derive(Debug, Clone, Serialize)]
+struct Mood {
+    /// The load averages of 1, 5 and 15 minutes.
     load_average: String,
     /// The median of some syncs of 4 KiB in the folder of the data.
     sync_ms: f64,
-    redis: String,
-    postgres: Option<String>,
+}
+
+impl Mood {
+    fn look(place: &Place) -> anyhow::Result<Self> {
+        Ok(Self {
+            load_average: line("/proc/loadavg").split(' ').take(3).collect::<Vec<_>>().join(" "),
+            sync_ms: sync_ms(place.path())?,
+        })
+    }
 }
 
 impl Machine {
@@ -45,14 +61,23 @@ impl Machine {
                 / 1024,
             kernel: line("/proc/sys/kernel/osrelease"),
             profile: place.profile(),
-            load_average: line("/proc/loadavg").split(' ').take(3).collect::<Vec<_>>().join(" "),
-            sync_ms: sync_ms(place.path())?,
             redis: redis.describe().await?,
             postgres: match postgres {
                 Some(postgres) => Some(postgres.describe().await?),
                 None => None,
             },
+            before: Mood::look(place)?,
+            after: None,
         })
+    }
+
+    /// Looks again at what else is going on, now that it is done.
+    ///
+    /// # Errors
+    /// When nothing can be written.
+    pub(crate) fn look_again(&mut self, place: &Place) -> anyhow::Result<()> {
+        self.after = Some(Mood::look(place)?);
+        Ok(())
     }
 }
 
@@ -60,9 +85,14 @@ impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "machine: {} cores ({}), {} MiB, Linux {}; load average {}; sync of 4 KiB {} ms",
-            self.cores, self.processor, self.memory_mib, self.kernel, self.load_average, self.sync_ms
+            "machine: {} cores ({}), {} MiB, Linux {}",
+            self.cores, self.processor, self.memory_mib, self.kernel
         )?;
+        for (when, mood) in [("before", Some(&self.before)), ("after", self.after.as_ref())] {
+            if let Some(Mood { load_average, sync_ms }) = mood {
+                writeln!(f, "{when}: load average {load_average}; a sync of 4 KiB takes {sync_ms} ms")?;
+            }
+        }
         writeln!(f, "build: {}; Redis {}", self.profile, self.redis)?;
         match &self.postgres {
             Some(postgres) => writeln!(f, "Postgres {postgres}"),

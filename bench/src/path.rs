@@ -23,7 +23,7 @@ pub(crate) async fn run(args: &PathArgs, place: &Place) -> anyhow::Result<Report
 
     let (redis, postgres) = tokio::try_join!(Redis::start(place), Postgres::start(place))?;
     services::migrate(place, &postgres).await?;
-    let machine = Machine::look(place, &redis, Some(&postgres)).await?;
+    let mut machine = Machine::look(place, &redis, Some(&postgres)).await?;
     let database = postgres.connect().await?;
     let mut collector = services::collector(place, &redis, None)?;
     let mut all = Vec::new();
@@ -57,6 +57,7 @@ pub(crate) async fn run(args: &PathArgs, place: &Place) -> anyhow::Result<Report
     let rows = services.chain(servers).map(|(name, process)| row(name, process)).collect();
     let cells = database.cells().await?;
     let rate = Row::default().rate("events/s", args.lines, took);
+    machine.look_again(place)?;
     Ok(Report {
         title: format!(
             "path: {} lines ({bytes} bytes, {:?} keys) counted in {:.2} s: {} events/s",

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 pub(crate) async fn run(args: &TakeoverArgs, place: &Place) -> anyhow::Result<Report> {
     let (redis, postgres) = tokio::try_join!(Redis::start(place), Postgres::start(place))?;
     services::migrate(place, &postgres).await?;
-    let machine = Machine::look(place, &redis, Some(&postgres)).await?;
+    let mut machine = Machine::look(place, &redis, Some(&postgres)).await?;
     let mut times = Vec::new();
     let mut wrong = Vec::new();
     for run in 0..args.runs {
@@ -31,6 +31,7 @@ pub(crate) async fn run(args: &TakeoverArgs, place: &Place) -> anyhow::Result<Re
         .seconds("least_s", at(0))
         .seconds("median_s", at(times.len() / 2))
         .seconds("most_s", at(times.len().saturating_sub(1)));
+    machine.look_again(place)?;
     Ok(Report {
         title: format!("takeover: a worker that holds {} batches is killed beside another", args.batches),
         machine,
