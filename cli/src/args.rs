@@ -5,6 +5,7 @@ use crate::up::data::running;
 use crate::up::ports::Ports;
 use crate::{batch, dlq, query, token, up, verify};
 use clap::{Args, Parser, Subcommand};
+use logweir_queue::Access;
 use logweir_telemetry::logs::{LogArgs, LogFormat};
 use logweir_telemetry::redact::SecretUrl;
 use std::path::PathBuf;
@@ -60,6 +61,8 @@ pub(crate) struct Shared {
     /// The Redis that holds the queue [default: that of a running `logweir up`, else redis://127.0.0.1:6379]
     #[arg(long, global = true, value_name = "URL", help_heading = PLACES)]
     redis: Option<SecretUrl>,
+    #[command(flatten, next_help_heading = PLACES)]
+    pub(crate) redis_access: Access,
     /// The Postgres that holds the counts, such as postgres://logweir@127.0.0.1/logweir [default: that of a
     /// running `logweir up`]
     #[arg(long, global = true, value_name = "URL", help_heading = PLACES)]

@@ -23,6 +23,7 @@ impl Place {
     pub(crate) fn open(shared: &Shared) -> Result<Self, Failure> {
         let url = shared.redis()?;
         let settings = Settings::new(url.expose(), Ack::Memory, DEADLINE);
+        let settings = Settings { access: shared.redis_access.clone(), ..settings };
         let queue = Queue::new(settings).map_err(|e| failure::of_queue(&e, &url))?;
         Ok(Self { queue, url })
     }

@@ -5,7 +5,7 @@ use crate::quota::{Quota, Quotas};
 use clap::{Parser, ValueEnum};
 use logweir_proto::Limits;
 use logweir_proto::event::Window;
-use logweir_queue::{Ack, QueueLimits, Shards};
+use logweir_queue::{Access, Ack, QueueLimits, Shards};
 use logweir_telemetry::config::{CommonArgs, duration, size};
 use logweir_telemetry::redact::SecretUrl;
 use std::net::SocketAddr;
@@ -36,9 +36,12 @@ pub struct Args {
     /// The admin address: /metrics, /healthz, /readyz
     #[arg(long, default_value = "127.0.0.1:4802", value_name = "ADDRESS")]
     pub admin: SocketAddr,
-    /// Redis, such as redis://user:password@host:6379/0
+    /// Redis, such as redis://user:password@host:6379/0; rediss:// for TLS, or redis+sentinel://host:26379,host/service
     #[arg(long, default_value = "redis://127.0.0.1:6379", value_name = "URL")]
     pub redis: SecretUrl,
+    /// How to get in.
+    #[command(flatten)]
+    pub redis_access: Access,
     /// Who may post: lines of `AGENT_ID sha256:HEX`; read again when it changes
     #[arg(long, value_name = "FILE")]
     pub tokens: Option<PathBuf>,
@@ -274,7 +277,7 @@ impl Args {
             AckArg::Memory => Ack::Memory,
         };
         let settings = logweir_queue::Settings::new(self.redis.expose(), ack, self.redis_timeout);
-        logweir_queue::Settings { shards: self.shards, ..settings }
+        logweir_queue::Settings { access: self.redis_access.clone(), shards: self.shards, ..settings }
     }
 }
 
@@ -309,6 +312,14 @@ mod tests {
         let window = args.window(0);
         assert_eq!((window.max_age_ms, window.max_ahead_ms), (90 * 86_400_000, 600_000));
         assert_eq!((args.hold, args.quota_status), (Duration::from_secs(1), 429));
+    }
+
+    #[test]
+    fn the_files_for_redis_reach_the_queue() {
+        let args = parse(&["--redis-ca-file", "a", "--redis-password-file", "b"]);
+        let access = args.queue_settings().access;
+        assert_eq!(access.redis_ca_file, Some("a".into()));
+        assert_eq!(access.redis_password_file, Some("b".into()));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::entry::Done;
 use crate::error::QueueError;
 use crate::keys::{Keys, Shard, Shards};
 use crate::link::{Link, Request};
+use crate::place::Access;
 use crate::reader::{GROUP, Reader};
 use crate::shards::Beyond;
 use crate::{reply, scripts};
@@ -21,8 +22,11 @@ const PROBE_MS: u64 = 1_000;
 /// How to reach one queue.
 #[derive(Clone)]
 pub struct Settings {
-    /// `redis://[user:password@]host:port[/db]`; may bear a password, so it is never printed.
+    /// `redis://[user:password@]host:port[/db]`, `rediss://…`, or `redis+sentinel://[user:password@]host:port,…/service[/db]`;
+    /// may bear a password, so it is never printed.
     pub url: String,
+    /// What is needed beside it.
+    pub access: Access,
     /// What an acknowledgement means; readers pass [`Ack::Memory`], since it concerns enqueueing only.
     pub ack: Ack,
     /// How long each call may take, connecting included. Two calls may take longer: a blocking read by as long as
@@ -33,10 +37,10 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// One shard.
+    /// One shard, and no files.
     #[must_use]
     pub fn new(url: &str, ack: Ack, deadline: Duration) -> Self {
-        Self { url: url.to_owned(), ack, deadline, shards: Shards::default() }
+        Self { url: url.to_owned(), access: Access::default(), ack, deadline, shards: Shards::default() }
     }
 }
 
@@ -51,10 +55,10 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Checks the URL; connects at the first call.
+    /// Checks the URL, and reads the files that are named; connects at the first call.
     ///
     /// # Errors
-    /// [`QueueError::Usage`] when the URL is none, or no replica is asked for.
+    /// [`QueueError::Usage`] when the URL is none, a file can't be read, or no replica is asked for.
     pub fn new(settings: Settings) -> Result<Self, QueueError> {
         if settings.ack == (Ack::Replicated { replicas: 0 }) {
             let why = "--ack replicated needs at least one replica: set --replicas, or --ack fsync";

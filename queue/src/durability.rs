@@ -61,6 +61,10 @@ impl Facts {
         self.info("run_id")
     }
 
+    pub(crate) fn is_master(&self) -> bool {
+        self.info("role") == "master"
+    }
+
     fn info(&self, key: &str) -> &str {
         self.info.get(key).map_or("", String::as_str)
     }
@@ -78,7 +82,7 @@ impl Facts {
             let (major, minor) = OLDEST;
             faults.push(format!("its version is `{version}`, but {major}.{minor} or later is needed"));
         }
-        if self.info("role") != "master" {
+        if !self.is_master() {
             faults.push(format!(
                 "its role is `{}` (of {}:{}), but only a master takes batches: give the master's URL",
                 self.info("role"),

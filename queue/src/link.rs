@@ -16,10 +16,10 @@ use crate::durability::{Facts, SETTINGS, ServerInfo, Wait};
 use crate::error::{QueueError, breaks_connection, has_code};
 use crate::fence::{Fence, Held};
 use crate::keys::Shard;
+use crate::place::Place;
 use crate::scripts::ScriptText;
 use redis::aio::MultiplexedConnection;
-use redis::io::tcp::TcpSettings;
-use redis::{AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, Pipeline, RedisError, Value, cmd};
+use redis::{Cmd, Pipeline, RedisError, Value, cmd};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -52,7 +52,7 @@ struct Attempts {
 
 pub(crate) struct Link {
     settings: Arc<Settings>,
-    client: Client,
+    place: Arc<Place>,
     current: Mutex<Option<Open>>,
     attempts: tokio::sync::Mutex<Attempts>,
     /// How many attempts have come to an end.
@@ -69,26 +69,19 @@ pub(crate) enum Request<'a> {
 
 impl Link {
     pub(crate) fn new(settings: Arc<Settings>) -> Result<Self, QueueError> {
-        let usage = |error: RedisError| {
-            // The URL itself is not repeated, since it may bear a password.
-            QueueError::Usage(format!(
-                "the URL of Redis must be redis://[user:password@]host:port[/db]: {error}"
-            ))
-        };
-        let info = settings.url.as_str().into_connection_info().map_err(usage)?;
-        let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
-        Ok(Self::of(Client::open(info).map_err(usage)?, settings))
+        let place = Place::new(&settings.url, settings.access.clone())?;
+        Ok(Self::of(Arc::new(place), settings))
     }
 
     /// Another connection to the same place.
     pub(crate) fn like(other: &Self, settings: Arc<Settings>) -> Self {
-        Self::of(other.client.clone(), settings)
+        Self::of(Arc::clone(&other.place), settings)
     }
 
-    fn of(client: Client, settings: Arc<Settings>) -> Self {
+    fn of(place: Arc<Place>, settings: Arc<Settings>) -> Self {
         Self {
             settings,
-            client,
+            place,
             current: Mutex::new(None),
             attempts: tokio::sync::Mutex::new(Attempts::default()),
             ended: AtomicU64::new(0),
@@ -225,7 +218,8 @@ impl Link {
             return Err(QueueError::Unfit(why.clone()));
         }
         let number = self.ended.load(Ordering::SeqCst).wrapping_add(1);
-        let made = self.make(number).await;
+        // Rare, and large beside what every call needs.
+        let made = Box::pin(self.make(number)).await;
         attempts.unfit = match &made {
             Err(QueueError::Unfit(why)) => Some((Instant::now(), why.clone())),
             _ => None,
@@ -239,13 +233,17 @@ impl Link {
     }
 
     async fn make(&self, number: u64) -> Result<Open, QueueError> {
-        let connection = self.connect().await?;
+        let connection = self.place.connect(self.settings.deadline).await?;
         let facts = facts(&connection).await?;
+        if self.place.is_watched() && !facts.is_master() {
+            let why = "Sentinel still names a server that is no master (any more)".to_owned();
+            return Err(QueueError::unavailable(why));
+        }
         let (info, wait) = facts.judge(self.settings.ack).map_err(QueueError::Unfit)?;
         let fence = if wait == Wait::default() {
             None
         } else {
-            let second = self.connect().await?;
+            let second = self.place.connect(self.settings.deadline).await?;
             // Behind one address there may be two servers, and a fence in one says nothing of the other.
             if self::facts(&second).await?.run_id() != facts.run_id() {
                 return Err(QueueError::unavailable("its address leads to two different servers".to_owned()));
@@ -255,18 +253,6 @@ impl Link {
         let disk_patience = if wait.disk { DISK_PATIENCE } else { Duration::ZERO };
         tracing::debug!(version = %info.version, "connected to Redis");
         Ok(Open { number, connection, info, fence, disk_patience })
-    }
-
-    async fn connect(&self) -> Result<MultiplexedConnection, QueueError> {
-        // Deadlines are this module's: they hold for connecting and asking together.
-        let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        self.client.get_multiplexed_async_connection_with_config(&config).await.map_err(|error| {
-            let address = self.client.get_connection_info().addr();
-            match QueueError::from(error) {
-                QueueError::Unavailable(error) => QueueError::unavailable(format!("{address}: {error}")),
-                other => other,
-            }
-        })
     }
 }
 

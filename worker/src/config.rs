@@ -1,7 +1,7 @@
 //! What can be set, and which settings make no sense.
 
 use clap::{Parser, Subcommand};
-use logweir_queue::{Ack, DeadLimits, Shards};
+use logweir_queue::{Access, Ack, DeadLimits, Shards};
 use logweir_telemetry::config::{CommonArgs, duration, size};
 use logweir_telemetry::redact::SecretUrl;
 use std::net::SocketAddr;
@@ -22,9 +22,12 @@ const REDIS_DEADLINE: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Parser)]
 #[command(name = "logweir-worker", version, about, max_term_width = 110)]
 pub struct Args {
-    /// Redis, such as redis://user:password@host:6379/0
+    /// Redis, such as redis://user:password@host:6379/0; rediss:// for TLS, or redis+sentinel://host:26379,host/service
     #[arg(long, default_value = "redis://127.0.0.1:6379", value_name = "URL", global = true)]
     pub redis: SecretUrl,
+    /// How to get in.
+    #[command(flatten)]
+    pub redis_access: Access,
     /// Postgres, such as postgres://user:password@host:5432/database
     #[arg(long, default_value = "postgres://logweir@127.0.0.1/logweir", value_name = "URL", global = true)]
     pub postgres: SecretUrl,
@@ -130,7 +133,7 @@ impl Args {
 
     pub(crate) fn queue_settings(&self) -> logweir_queue::Settings {
         let settings = logweir_queue::Settings::new(self.redis.expose(), Ack::Memory, REDIS_DEADLINE);
-        logweir_queue::Settings { shards: self.shards, ..settings }
+        logweir_queue::Settings { access: self.redis_access.clone(), shards: self.shards, ..settings }
     }
 
     /// Of each shard.
@@ -164,6 +167,14 @@ mod tests {
         assert_eq!((args.concurrency, args.group, args.command), (2, 64, None));
         assert_eq!(args.retention_ms(), 90 * 86_400_000);
         assert_eq!(args.dead_limits(), DeadLimits { letters: 100_000, bytes: 1 << 30 });
+    }
+
+    #[test]
+    fn the_files_for_redis_reach_the_queue() {
+        let args = parse(&["--redis-ca-file", "a", "--redis-password-file", "b"]);
+        let access = args.queue_settings().access;
+        assert_eq!(access.redis_ca_file, Some("a".into()));
+        assert_eq!(access.redis_password_file, Some("b".into()));
     }
 
     #[test]
