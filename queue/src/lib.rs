@@ -32,7 +32,7 @@ mod shards;
 pub use attempts::{Attempt, Attempts};
 pub use connection::{Queue, Settings};
 pub use dead::{Burial, DeadLetter, DeadLimits, Replay, Restored};
-pub use depth::Depth;
+pub use depth::{Depth, Recounted};
 pub use durability::{Ack, ServerInfo};
 pub use enqueue::{Enqueued, IdempotencyKey, NewEntry, QueueLimits};
 pub use entry::{Done, Entry, EntryId, Fields, Item, Numbers, Unreadable};

@@ -49,6 +49,7 @@ script!(DROP_LETTER, "drop_letter");
 script!(RESTORE_LETTER, "restore_letter");
 script!(LOOK, "look");
 script!(DEPTH, "depth");
+script!(RECOUNT, "recount");
 script!(NOTE_ATTEMPT, "note_attempt");
 script!(FORGIVE_ATTEMPT, "forgive_attempt");
 script!(MAKE_GROUP, "make_group");

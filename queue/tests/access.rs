@@ -205,6 +205,7 @@ async fn a_worker_may_do_what_it_must_and_no_more() {
     let done: Vec<Done> = items[1..].iter().map(Item::done).collect();
     assert_eq!(queue.acknowledge(&done).await.unwrap(), 2);
     assert_eq!(queue.depth().await.unwrap().dead, 1);
+    assert_eq!(queue.recount().await.unwrap(), []);
     assert_eq!(heir.remove_dead_consumers(SOON).await.unwrap(), 0);
     reader.leave().await.unwrap();
     heir.leave().await.unwrap();

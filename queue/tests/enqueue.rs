@@ -6,7 +6,7 @@ mod support;
 use logweir_proto::encoding::Encoding;
 use logweir_queue::{Depth, Enqueued, IdempotencyKey, Item, NewEntry, Queue, QueueError, QueueLimits};
 use std::time::Duration;
-use support::{ROOMY, Server, add, batch, entry, eventually};
+use support::{ROOMY, SOON, Server, add, batch, entry, eventually};
 use tokio::task::JoinSet;
 
 fn key<'a>(key: &'a str, answer: &'a str) -> IdempotencyKey<'a> {
@@ -256,6 +256,7 @@ async fn the_answers_of_all_keys_together_are_bounded() {
         |name, window| IdempotencyKey { key: name, window, max_keys: 100, max_bytes: 1_000, answer: &answer };
     let hour = Duration::from_secs(3600);
     assert!(matches!(post(&queue, 1, &key("short", Duration::from_millis(1))).await, Enqueued::Added { .. }));
+    tokio::time::sleep(Duration::from_millis(5)).await;
     assert!(matches!(post(&queue, 4, &key("a", hour)).await, Enqueued::Added { .. }));
     assert!(matches!(post(&queue, 7, &key("b", hour)).await, Enqueued::Added { .. }));
     assert_eq!(server.say::<u64>("GET logweir:{0}:idem:bytes").await, 1_200);
@@ -309,4 +310,66 @@ async fn flushed_scripts_are_sent_again() {
     let done: Vec<_> = items.iter().map(Item::done).collect();
     assert_eq!(done[1].id, id);
     assert_eq!(queue.acknowledge(&done).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_wrong_byte_counter_is_set_right_when_the_stream_is_small() {
+    let server = Server::start().await;
+    let queue = server.queue();
+    assert_eq!(queue.recount().await.unwrap(), [], "there is nothing yet");
+    for seq in 0..20 {
+        add(&queue, 1 + 3 * seq, &vec![7; usize::try_from(seq).unwrap()]).await;
+    }
+    server.say::<String>("XADD logweir:{0}:queue * v 2 body 12345 body 1").await;
+    server.say::<String>("XADD logweir:{0}:queue * v 2").await;
+    for (wrong, was) in [("9999999999", "9999999999"), ("1", "1"), ("-7", "-7"), ("much", "much")] {
+        server.say::<()>(&format!("SET logweir:{{0}}:bytes {wrong}")).await;
+        let mended = queue.recount().await.unwrap();
+        assert_eq!((mended[0].was.as_str(), mended[0].is, mended.len()), (was, 195, 1));
+        assert_eq!(queue.recount().await.unwrap(), []);
+        assert_eq!(queue.depth().await.unwrap().bytes, 195);
+    }
+    // Too many, or too large: left as it is.
+    for seq in 0..480 {
+        add(&queue, 100 + 3 * seq, b"x").await;
+    }
+    server.say::<()>("SET logweir:{0}:bytes 1").await;
+    assert_eq!(queue.recount().await.unwrap(), []);
+    server.say::<()>("DEL logweir:{0}:queue").await;
+    assert_eq!(queue.recount().await.unwrap()[0].is, 0);
+    let large = vec![7; 9 << 20];
+    for seq in 0..2 {
+        add(&queue, 1 + 3 * seq, &large).await;
+    }
+    server.say::<()>("SET logweir:{0}:bytes 1").await;
+    assert_eq!(queue.recount().await.unwrap(), []);
+}
+
+/// While batches come and go, no recount makes the counter wrong.
+#[tokio::test]
+async fn a_recount_is_right_while_batches_come_and_go() {
+    let server = Server::start().await;
+    let queue = server.queue();
+    let (put, take, count) = (queue.clone(), queue.clone(), queue.clone());
+    let putting = async {
+        for seq in 0..200 {
+            add(&put, 1 + 3 * seq, &vec![7; usize::try_from(seq % 50).unwrap()]).await;
+        }
+    };
+    let taking = async {
+        let mut reader = take.reader("a");
+        let mut left = 150;
+        while left > 0 {
+            let items = reader.read(left.min(7), SOON).await.unwrap();
+            left -= items.len();
+            take.acknowledge(&items.iter().map(Item::done).collect::<Vec<_>>()).await.unwrap();
+        }
+    };
+    let counting = async {
+        for _ in 0..200 {
+            assert_eq!(count.recount().await.unwrap(), []);
+        }
+    };
+    tokio::join!(putting, taking, counting);
+    assert_eq!(queue.depth().await.unwrap().bytes, server.bytes_by_hand().await);
 }

@@ -1,11 +1,12 @@
-//! What is made and thrown away in time: partitions, ledger rows, losses, dead consumers. One worker does it at a time.
+//! What is made, thrown away and set right in time: partitions, ledger rows, losses, dead consumers, the queue's byte
+//! counter. One worker does it at a time.
 
 use crate::Shared;
 use crate::failure::Failure;
 use crate::partitions::{self, DAY_MS, day_of};
 use crate::postgres::within;
 use jiff::Timestamp;
-use logweir_queue::Reader;
+use logweir_queue::{Queue, Reader, Recounted};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
@@ -49,6 +50,20 @@ pub(crate) async fn run(shared: &Shared, stop: CancellationToken) {
     }
 }
 
+async fn recount(queue: &Queue) {
+    match queue.recount().await {
+        Ok(mended) => {
+            for Recounted { shard, was, is } in mended {
+                tracing::warn!(
+                    %shard, was, is,
+                    "the queue's byte counter was wrong, and is right now: did somebody remove batches by hand?"
+                );
+            }
+        }
+        Err(error) => tracing::debug!(%error, "the queue's bytes are counted later"),
+    }
+}
+
 async fn remove_consumers(reader: &mut Reader, lease: Duration) {
     match reader.remove_dead_consumers(lease.saturating_mul(DEAD_AFTER_LEASES)).await {
         Ok(0) => {}
@@ -64,6 +79,7 @@ async fn round(shared: &Shared, walk: &mut Walk) -> Result<(), Failure> {
         return Ok(());
     }
     // The lock goes with the connection, whatever happens here.
+    recount(&shared.queue).await;
     let now = Timestamp::now().as_millisecond();
     let days = BTreeSet::from([day_of(now), day_of(now + DAY_MS)]);
     let made = partitions::make(&connection, &days).await?;

@@ -56,3 +56,15 @@ async fn a_row_stays_as_long_as_its_newest_event() {
     }
     worker.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_byte_counter_is_set_right() {
+    let rig = Rig::start().await;
+    rig.redis.cli(&["SET", "logweir:{0}:bytes", "123456789"]);
+    let worker = rig.worker(&["--housekeeping", "50ms"]).await;
+    eventually("the counter is right", async || rig.depth().await.bytes == 0).await;
+    rig.put(&Batch::new(1, 1, 5, "api")).await;
+    rig.drained().await;
+    assert_eq!(rig.depth().await.bytes, 0);
+    worker.stop().await;
+}
