@@ -16,6 +16,7 @@ use logweir_proto::{Level, ProducerId, Rejection, ndjson};
 use logweir_queue::Entry;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use thiserror::Error;
 
 /// A batch that can be counted.
@@ -55,6 +56,18 @@ pub(crate) struct Event {
     pub(crate) cell: u32,
 }
 
+/// How much a batch may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Of the decoded body.
+    pub(crate) bytes: usize,
+    /// Of the cells: each costs memory here, and a row in Postgres.
+    pub(crate) keys: usize,
+}
+
+/// After how many lines it is looked whether anybody waits still: some hundred microseconds.
+const LINES_PER_LOOK: usize = 256;
+
 /// Why a batch can't be counted, ever.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum BatchError {
@@ -68,13 +81,18 @@ pub(crate) enum BatchError {
     Event { number: u64, rejection: Rejection },
     #[error("the body is larger than 4 GiB")]
     TooLarge,
+    #[error("more than {limit} different (minute, service, level) in one batch: --max-batch-keys")]
+    TooManyKeys { limit: usize },
+    #[error("nobody waits for it any more")]
+    GivenUp,
 }
 
-/// Decodes and validates. `max_bytes` bounds the decoded body.
-pub(crate) fn decode(entry: &Entry, max_bytes: usize) -> Result<Batch, BatchError> {
-    let body = encoding::decode(entry.enc, &entry.body, max_bytes)?;
+/// Decodes and validates. Ends soon after `given_up` is set; until the first line that is after the body is
+/// decompressed, whose time `bounds` bounds.
+pub(crate) fn decode(entry: &Entry, bounds: Bounds, given_up: &AtomicBool) -> Result<Batch, BatchError> {
+    let body = encoding::decode(entry.enc, &entry.body, bounds.bytes)?;
     // What the collector has let in counts, whatever its limit for one event is.
-    let rules = Rules { max_bytes, window: None };
+    let rules = Rules { max_bytes: bounds.bytes, window: None };
     let first = entry.batch.seq.get();
     let expected = entry.events.saturating_sub(u64::try_from(entry.skip.len()).unwrap_or(u64::MAX));
     let mut skip = entry.skip.iter().peekable();
@@ -83,12 +101,15 @@ pub(crate) fn decode(entry: &Entry, max_bytes: usize) -> Result<Batch, BatchErro
     let mut cells = Cells::default();
     let mut events = Vec::new();
     let (mut oldest_ms, mut newest_ms) = (None, None);
-    for line in ndjson::lines(&body) {
+    for (at, line) in ndjson::lines(&body).enumerate() {
+        if at % LINES_PER_LOOK == 0 && given_up.load(Ordering::Relaxed) {
+            return Err(BatchError::GivenUp);
+        }
         let number = first + indices.next().ok_or(BatchError::TooMany { expected })?;
         let event =
             event::check(line, &rules).map_err(|rejection| BatchError::Event { number, rejection })?;
         let bytes = u32::try_from(line.len()).map_err(|_| BatchError::TooLarge)?;
-        let cell = cells.find(event.minute_ms(), event.service.as_str(), event.level)?;
+        let cell = cells.find(event.minute_ms(), event.service.as_str(), event.level, bounds.keys)?;
         cells.add(cell, bytes);
         let at_ms = event.timestamp_ms;
         oldest_ms = Some(oldest_ms.map_or(at_ms, |oldest: i64| oldest.min(at_ms)));
@@ -119,7 +140,7 @@ struct Cells {
 }
 
 impl Cells {
-    fn find(&mut self, minute_ms: i64, service: &str, level: Level) -> Result<u32, BatchError> {
+    fn find(&mut self, minute_ms: i64, service: &str, level: Level, most: usize) -> Result<u32, BatchError> {
         let is_it = |cell: &Cell| {
             cell.minute_ms == minute_ms && cell.level == level && cell.service.as_ref() == service
         };
@@ -142,6 +163,9 @@ impl Cells {
         };
         let found = *self.indices.entry((id, minute_ms, level)).or_insert(next);
         if found == next {
+            if self.list.len() >= most {
+                return Err(BatchError::TooManyKeys { limit: most });
+            }
             self.list.push(Cell { minute_ms, service: name, level, events: 0, bytes: 0 });
         }
         self.last = Some(found);
@@ -194,8 +218,32 @@ pub(crate) mod tests {
         }
     }
 
-    fn decoded(entry: &Entry) -> Result<Batch, BatchError> {
-        decode(entry, 1 << 20)
+    const BOUNDS: Bounds = Bounds { bytes: 1 << 20, keys: 1_000 };
+
+    pub(crate) fn decoded(entry: &Entry) -> Result<Batch, BatchError> {
+        decode(entry, BOUNDS, &AtomicBool::new(false))
+    }
+
+    #[test]
+    fn a_batch_of_too_many_keys_is_refused() {
+        let keys = |n: i64| -> Vec<String> {
+            (0..n).map(|n| line(AT + n / 2 * MINUTE, "a", if n % 2 == 0 { "info" } else { "warn" })).collect()
+        };
+        let bounds = Bounds { keys: 10, ..BOUNDS };
+        let of = |lines: &[String]| {
+            let entry = entry(1, u64::try_from(lines.len()).unwrap(), &[], &lines.join("\n"));
+            decode(&entry, bounds, &AtomicBool::new(false))
+        };
+        // Repeated, they are no more.
+        let ten = [keys(10), keys(10), keys(10)].concat();
+        assert_eq!(of(&ten).unwrap().cells.len(), 10);
+        assert_eq!(of(&[ten, keys(11)].concat()), Err(BatchError::TooManyKeys { limit: 10 }));
+    }
+
+    #[test]
+    fn decoding_ends_when_nobody_waits() {
+        let one = entry(1, 1, &[], &line(AT, "a", "info"));
+        assert_eq!(decode(&one, BOUNDS, &AtomicBool::new(true)), Err(BatchError::GivenUp));
     }
 
     #[test]
@@ -232,7 +280,9 @@ pub(crate) mod tests {
             let error = decoded(&entry(5, 2, &[], &body)).unwrap_err().to_string();
             assert!(error.contains("event 6") && error.contains(code), "{error}");
         }
-        let bomb = decode(&entry(1, 1, &[], &line(AT, "a", "info")), 10).unwrap_err();
+        let small = Bounds { bytes: 10, ..BOUNDS };
+        let bomb =
+            decode(&entry(1, 1, &[], &line(AT, "a", "info")), small, &AtomicBool::new(false)).unwrap_err();
         assert!(matches!(bomb, BatchError::Decode(DecodeError::TooLarge { limit: 10 })), "{bomb}");
     }
 

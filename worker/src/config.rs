@@ -1,5 +1,6 @@
 //! What can be set, and which settings make no sense.
 
+use crate::batch::Bounds;
 use clap::{Parser, Subcommand};
 use logweir_queue::{Access, Ack, DeadLimits, Shards};
 use logweir_telemetry::config::{CommonArgs, duration, size};
@@ -66,6 +67,12 @@ pub struct Args {
     /// The largest batch after decoding; at least what the collector takes
     #[arg(long, value_parser = size, default_value = "16MiB", value_name = "SIZE")]
     pub max_batch_bytes: u64,
+    /// The most different (minute, service, level) in one batch; one with more fails by its own fault
+    #[arg(long, default_value_t = 20_000, value_name = "N")]
+    pub max_batch_keys: usize,
+    /// How long one batch may take to be decoded and added up; then it fails by its own fault
+    #[arg(long, value_parser = duration, default_value = "10s", value_name = "DURATION")]
+    pub batch_timeout: Duration,
     /// How long one transaction may take; then its connection is dropped, and it is tried again
     #[arg(long, value_parser = duration, default_value = "30s", value_name = "DURATION")]
     pub deadline: Duration,
@@ -98,19 +105,21 @@ impl Args {
     /// # Errors
     /// A sentence that names the flag and says what would be right.
     pub fn validate(&self) -> Result<(), String> {
-        let least: [(&str, Duration, Duration); 5] = [
+        let least: [(&str, Duration, Duration); 6] = [
             ("lease", self.lease, Duration::from_millis(100)),
             ("retention", self.retention, Duration::from_secs(60)),
             ("deadline", self.deadline, Duration::from_millis(100)),
+            ("batch-timeout", self.batch_timeout, Duration::from_millis(100)),
             ("housekeeping", self.housekeeping, Duration::from_millis(10)),
             ("shutdown-timeout", self.shutdown_timeout, Duration::from_millis(1)),
         ];
         if let Some((flag, _, least)) = least.iter().find(|(_, value, least)| value < least) {
             return Err(format!("--{flag} must be at least {least:?}"));
         }
-        let most: [(&str, Duration, Duration); 3] = [
+        let most: [(&str, Duration, Duration); 4] = [
             ("lease", self.lease, Duration::from_secs(86_400)),
             ("deadline", self.deadline, Duration::from_secs(86_400)),
+            ("batch-timeout", self.batch_timeout, Duration::from_secs(86_400)),
             ("retention", self.retention, Duration::from_secs(100 * 366 * 86_400)),
         ];
         if let Some((flag, _, most)) = most.iter().find(|(_, value, most)| value > most) {
@@ -121,6 +130,7 @@ impl Args {
             ("concurrency", u64::try_from(self.concurrency).unwrap_or(u64::MAX), 1..=256),
             ("group", u64::try_from(self.group).unwrap_or(u64::MAX), 1..=1_000),
             ("max-batch-bytes", self.max_batch_bytes, 1..=1 << 30),
+            ("max-batch-keys", u64::try_from(self.max_batch_keys).unwrap_or(u64::MAX), 1..=1_000_000),
             ("max-dead-entries", self.max_dead_entries, 1..=1 << 40),
             ("max-dead-bytes", self.max_dead_bytes, 1..=1 << 50),
         ] {
@@ -134,6 +144,13 @@ impl Args {
     pub(crate) fn queue_settings(&self) -> logweir_queue::Settings {
         let settings = logweir_queue::Settings::new(self.redis.expose(), Ack::Memory, REDIS_DEADLINE);
         logweir_queue::Settings { access: self.redis_access.clone(), shards: self.shards, ..settings }
+    }
+
+    pub(crate) fn batch_bounds(&self) -> Bounds {
+        Bounds {
+            bytes: usize::try_from(self.max_batch_bytes).unwrap_or(usize::MAX),
+            keys: self.max_batch_keys,
+        }
     }
 
     /// Of each shard.
@@ -165,6 +182,7 @@ mod tests {
         assert_eq!(args.admin.to_string(), "127.0.0.1:4803");
         assert_eq!((args.lease, args.max_attempts), (Duration::from_secs(30), 5));
         assert_eq!((args.concurrency, args.group, args.command), (2, 64, None));
+        assert_eq!((args.max_batch_keys, args.batch_timeout), (20_000, Duration::from_secs(10)));
         assert_eq!(args.retention_ms(), 90 * 86_400_000);
         assert_eq!(args.dead_limits(), DeadLimits { letters: 100_000, bytes: 1 << 30 });
     }
@@ -205,6 +223,9 @@ mod tests {
             (["--retention", "1s"], "--retention"),
             (["--deadline", "1ms"], "--deadline"),
             (["--max-batch-bytes", "0"], "--max-batch-bytes"),
+            (["--max-batch-keys", "0"], "--max-batch-keys"),
+            (["--batch-timeout", "1ms"], "--batch-timeout"),
+            (["--batch-timeout", "2d"], "--batch-timeout"),
             (["--max-dead-entries", "0"], "--max-dead-entries"),
             (["--max-dead-bytes", "0"], "--max-dead-bytes"),
         ] {

@@ -210,11 +210,11 @@ impl Lane {
                 }
             }
         }
-        let max_bytes = usize::try_from(self.shared.args.max_batch_bytes).unwrap_or(usize::MAX);
+        let (bounds, limit) = (self.shared.args.batch_bounds(), self.shared.args.batch_timeout);
         let mut portions = portions(entries).into_iter();
         while let Some(portion) = portions.next() {
             let mut countable = Vec::with_capacity(portion.len());
-            for (entry, decoded) in self.grip.during(decode_all(portion, max_bytes)).await {
+            for (entry, decoded) in self.grip.during(decode_all(portion, bounds, limit)).await {
                 match decoded {
                     Ok(batch) => countable.push(Countable { entry, batch }),
                     Err(error) => failed.push(Failed { item: Item::Batch(entry), error }),

@@ -183,7 +183,7 @@ mod interleavings;
 #[cfg(not(feature = "fault-ledger-off"))]
 mod tests {
     use super::*;
-    use crate::batch::decode;
+    use crate::batch::tests::decoded;
     use crate::batch::tests::{AT, entry, line};
     use proptest::prelude::*;
     use std::collections::BTreeSet;
@@ -209,7 +209,7 @@ mod tests {
     fn batch(first: u64, events: u64, skip: &[u64]) -> Batch {
         let numbers = (0..events).filter(|index| !skip.contains(index)).map(|index| first + index);
         let body: String = numbers.map(|number| text(number) + "\n").collect();
-        decode(&entry(first, events, skip, &body), 1 << 20).unwrap()
+        decoded(&entry(first, events, skip, &body)).unwrap()
     }
 
     proptest! {
@@ -343,12 +343,12 @@ mod tests {
 #[cfg(feature = "fault-ledger-off")]
 mod fault {
     use super::*;
-    use crate::batch::decode;
+    use crate::batch::tests::decoded;
     use crate::batch::tests::{AT, entry, line};
 
     #[test]
     fn what_comes_twice_counts_twice() {
-        let one = decode(&entry(1, 1, &[], &line(AT, "a", "info")), 1 << 20).unwrap();
+        let one = decoded(&entry(1, 1, &[], &line(AT, "a", "info"))).unwrap();
         let mut ledger = Ledger::from([(one.producer, Ok(Ranges::default()))]);
         let counted = settle(&[&one, &one], &mut ledger, 0).counts;
         assert_eq!(counted.values().map(|sum| sum.events).sum::<u64>(), 2);

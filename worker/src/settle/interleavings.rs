@@ -17,8 +17,8 @@ mod reference;
 mod servers;
 
 use super::{Key, Sum, Verdict};
-use crate::batch::tests::{AT, MINUTE, entry, line};
-use crate::batch::{Batch, decode};
+use crate::batch::Batch;
+use crate::batch::tests::{AT, MINUTE, decoded, entry, line};
 use logweir_proto::{BatchId, Level, ProducerId};
 use logweir_queue::{Entry, EntryId};
 use rand::rngs::StdRng;
@@ -117,7 +117,7 @@ struct Decoder(HashMap<(BatchId, u64, Vec<u64>), Rc<Batch>>);
 impl Decoder {
     fn decode(&mut self, entry: &Entry) -> Rc<Batch> {
         let known = self.0.entry((entry.batch, entry.events, entry.skip.clone()));
-        Rc::clone(known.or_insert_with(|| Rc::new(decode(entry, 1 << 20).unwrap())))
+        Rc::clone(known.or_insert_with(|| Rc::new(decoded(entry).unwrap())))
     }
 }
 

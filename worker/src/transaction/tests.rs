@@ -12,7 +12,7 @@ mod server;
 mod plans;
 
 use super::*;
-use crate::batch::decode;
+use crate::batch::tests::decoded;
 use crate::batch::tests::{AT, entry, line};
 use crate::migrate::migrate;
 use crate::postgres::Database;
@@ -27,7 +27,7 @@ async fn database() -> (Postgres, Database) {
 
 fn batch(seq: u64, events: u64, service: &str) -> Batch {
     let body: String = (0..events).map(|_| line(AT, service, "info") + "\n").collect();
-    decode(&entry(seq, events, &[], &body), 1 << 20).unwrap()
+    decoded(&entry(seq, events, &[], &body)).unwrap()
 }
 
 /// Postgres answers COMMIT of a failed transaction with a rollback, and no error.

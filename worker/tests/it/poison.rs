@@ -75,6 +75,30 @@ async fn the_bad_ones_die_alone_and_with_all_their_fields() {
     worker.stop().await;
 }
 
+/// A batch that would take too many rows dies; one that has just as many as it may, and all others, are counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_too_many_keys_dies_alone() {
+    let rig = Rig::start().await;
+    for n in 1..=10 {
+        rig.put(&Batch::new(n, 1, 10, "api")).await;
+    }
+    let now = now_ms();
+    let keys = |n: i64| -> Vec<String> { (0..n).map(|n| line(now, &format!("s{n}"), "info")).collect() };
+    let over = rig.put(&Batch::of_lines(100, 1, &keys(51))).await;
+    rig.put(&Batch::of_lines(101, 1, &keys(50))).await;
+    for n in 11..=20 {
+        rig.put(&Batch::new(n, 1, 10, "api")).await;
+    }
+    let worker = rig.worker(&["--max-attempts", "2", "--max-batch-keys", "50", "--concurrency", "1"]).await;
+    rig.drained().await;
+    assert_eq!((rig.count("api").await.0, rig.applied(101).await.as_str()), (200, "{[1,51)}"));
+    let letters = rig.queue.dead_letters(None, 10).await.unwrap();
+    assert!(letters.len() == 1 && letters[0].entry_id == over, "{letters:?}");
+    assert!(letters[0].error.contains("--max-batch-keys") && letters[0].attempts == 2, "{letters:?}");
+    assert_eq!(rig.count("s50").await.0, 0);
+    worker.stop().await;
+}
+
 /// While a bad batch rests between its attempts, others are counted by the same lane.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_batch_holds_nobody_up() {
