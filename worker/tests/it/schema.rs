@@ -63,3 +63,33 @@ async fn a_newer_schema_is_left_alone() {
     worker.stop().await;
     assert_eq!(rig.depth().await.entries, 1);
 }
+
+/// Each batch updates its producer's row: these updates must stay within their page, or the table and its index grow.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ledgers_updates_are_hot() {
+    let rig = Rig::start().await;
+    let worker = rig.worker(&["--group", "1"]).await;
+    worker.ready().await;
+    let indices = "SELECT indexname FROM pg_indexes WHERE tablename = 'batch_ledger'";
+    assert_eq!(rig.postgres.rows(indices).await, ["batch_ledger_pkey"]);
+    let columns = "SELECT indkey FROM pg_index WHERE indrelid = 'batch_ledger'::regclass";
+    assert_eq!(rig.postgres.row(columns).await, "1", "the producer alone");
+    for n in 0..500 {
+        for producer in 1..=4 {
+            rig.put(&Batch::new(producer, n * 2 + 1, 2, "api")).await;
+        }
+    }
+    rig.drained().await;
+    worker.stop().await;
+    // Its connections have ended, and told what they did, or do so soon.
+    let updates = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'batch_ledger'";
+    let seen = async || {
+        let row = rig.postgres.row(updates).await;
+        let (all, hot) = row.split_once(' ').unwrap();
+        (all.parse::<u64>().unwrap(), hot.parse::<u64>().unwrap())
+    };
+    eventually("all updates are seen", async || seen().await.0 >= 4 * 499).await;
+    let (all, hot) = seen().await;
+    assert!(hot * 10 >= all * 9, "{hot} of {all} are HOT");
+    assert_eq!(rig.count("api").await.0, 4_000);
+}
