@@ -2,7 +2,7 @@
 
 use crate::common::{Batch, Rig, eventually, get};
 use std::net::{SocketAddr, TcpListener};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 fn run(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_logweir-worker")).args(args).output().unwrap()
@@ -53,18 +53,25 @@ async fn migrate_says_what_it_applied() {
     assert_eq!(text(&second.stdout), "nothing to apply: the schema is up to date\n");
 }
 
+/// The program, and its admin address.
+fn start(rig: &Rig, flags: &[&str]) -> (Child, SocketAddr) {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let admin = SocketAddr::from(([127, 0, 0, 1], port));
+    let process = Command::new(env!("CARGO_BIN_EXE_logweir-worker"))
+        .args(["--redis", &rig.redis.url(), "--postgres", &rig.postgres.url(), "--admin", &admin.to_string()])
+        .args(["--log-format", "json"])
+        .args(flags)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    (process, admin)
+}
+
 /// SIGTERM: what is in hand is finished, the consumer leaves, and the exit code is 0.
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_finishes_what_is_in_hand() {
     let rig = Rig::start().await;
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let admin = SocketAddr::from(([127, 0, 0, 1], port));
-    let mut process = Command::new(env!("CARGO_BIN_EXE_logweir-worker"))
-        .args(["--redis", &rig.redis.url(), "--postgres", &rig.postgres.url(), "--admin", &admin.to_string()])
-        .args(["--log-format", "json"])
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let (mut process, admin) = start(&rig, &[]);
     eventually("it is ready", async || get(admin, "/readyz").0 == 200).await;
     let mut holder = rig.postgres.connect().await;
     let lock = holder.transaction().await.unwrap();
@@ -78,4 +85,30 @@ async fn sigterm_finishes_what_is_in_hand() {
     assert_eq!(process.wait().unwrap().code(), Some(0));
     assert_eq!((rig.count("api").await.0, rig.depth().await.entries), (100, 0));
     assert_eq!(rig.redis.cli(&["XINFO", "CONSUMERS", "logweir:{0}:queue", "workers"]), "");
+}
+
+/// SIGTERM under load: each batch is either counted and gone, or left for the next worker; none is held by a consumer
+/// that is no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_under_load_leaves_nothing_pending() {
+    let rig = Rig::start().await;
+    for n in 0..2_000 {
+        rig.put(&Batch::new(n % 10 + 1, u64::try_from(n / 10).unwrap() * 5 + 1, 5, "api")).await;
+    }
+    let (mut process, admin) = start(&rig, &["--group", "4"]);
+    eventually("it is in the middle", async || rig.depth().await.entries < 1_900).await;
+    assert!(Command::new("kill").arg(process.id().to_string()).status().unwrap().success());
+    assert_eq!(process.wait().unwrap().code(), Some(0));
+    assert_eq!(get(admin, "/readyz").0, 0, "it is gone");
+    let left = rig.depth().await;
+    assert!(left.entries > 0, "the signal came too late to show anything");
+    assert_eq!(left.pending, 0);
+    assert_eq!(rig.redis.cli(&["XINFO", "CONSUMERS", "logweir:{0}:queue", "workers"]), "");
+    // What was acknowledged is counted.
+    assert_eq!(rig.count("api").await.0, (2_000 - left.entries) * 5);
+    // The rest is read at once, not taken over after a lease.
+    let worker = rig.worker(&["--lease", "10m"]).await;
+    rig.drained().await;
+    assert_eq!((rig.count("api").await.0, worker.metric("logweir_worker_reclaimed_total")), (10_000, 0.0));
+    worker.stop().await;
 }
