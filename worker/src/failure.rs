@@ -23,6 +23,8 @@ pub(crate) enum Failure {
 pub(crate) struct Trouble {
     pub(crate) what: What,
     pub(crate) detail: String,
+    /// The SQLSTATE, when Postgres said one.
+    pub(crate) code: Option<String>,
 }
 
 /// What kind of trouble it is; the label of the retries' metric.
@@ -79,7 +81,7 @@ impl What {
 
 impl Trouble {
     pub(crate) fn new(what: What, detail: impl Into<String>) -> Self {
-        Self { what, detail: detail.into() }
+        Self { what, detail: detail.into(), code: None }
     }
 }
 
@@ -110,29 +112,51 @@ impl From<tokio_postgres::Error> for Failure {
         if db.code() == &SqlState::CHECK_VIOLATION && db.constraint().is_none() {
             return Trouble::new(What::Partition, detail).into();
         }
-        match judge(db.code().code()) {
-            Some(what) => Trouble::new(what, detail).into(),
+        let code = db.code().code().to_owned();
+        match judge(&code) {
+            Some(what) => Failure::World(Trouble { what, detail, code: Some(code) }),
             None => Failure::Batch(detail),
         }
     }
 }
 
-/// What an SQLSTATE says of the world; `None` when the fault is the batch's.
+/// What an SQLSTATE says of the world; `None` when the fault is the batch's. Each row has its reason.
 pub(crate) fn judge(code: &str) -> Option<What> {
     Some(match code {
+        // A lock or a snapshot that another transaction has, a deadlock, an object in use: over when the other is.
         "55P03" | "40001" | "40P01" | "55006" => What::Conflict,
+        // statement_timeout and lock_timeout, or somebody's cancel; idle too long; the transaction too long. A slow
+        // server says the same of every batch.
         "57014" | "25P03" | "25P04" => What::Timeout,
+        // Nothing can be written here: a standby, or set so by a person.
         "25006" => What::ReadOnly,
+        // No right on an object; no such database. A grant mends it for all batches.
         "42501" | "3D000" => What::Access,
         _ => match code.get(..2).unwrap_or("") {
+            // The connection, and breaches of its protocol (a pooler's, too): the next one may do.
             "08" => What::Connection,
+            // The transaction was rolled back for other transactions' sake.
             "40" => What::Conflict,
+            // Disk, memory or connections used up, or an I/O error: all batches meet it.
             "53" | "58" => What::Resources,
+            // Not in the state for it (the server stops, starts, is being restored): an operator's doing.
             "55" | "57" => What::Intervention,
+            // No such user, or a wrong password.
             "28" => What::Access,
+            // A table, column, function, schema or prepared statement isn't what this version expects: the statements
+            // are the same for every batch, so no batch is to blame.
             "42" | "3F" | "26" | "0A" => What::Schema,
-            // Data, constraints, limits of a value, and what triggers raise.
-            "21" | "22" | "23" | "44" | "54" | "P0" => return None,
+            // More rows than one for a row: only what is in the batch can make the same statement do that.
+            "21" => return None,
+            // A value that doesn't fit: too large, NUL, out of range, no text of the encoding.
+            "22" => return None,
+            // A constraint, or a view's condition, that the values break; neighbours don't.
+            "23" | "44" => return None,
+            // A limit of Postgres that the size of the values breaks, such as that of an index's row.
+            "54" => return None,
+            // What a person's trigger raises about a row.
+            "P0" => return None,
+            // Nobody has thought of it (XX000, an extension's own): losing nothing goes before going on.
             _ => What::Other,
         },
     })
@@ -184,6 +208,9 @@ mod tests {
             ("XX000", What::Other),
             ("XX001", What::Other),
             ("25P02", What::Other),
+            ("ZZ999", What::Other),
+            ("", What::Other),
+            ("é", What::Other),
         ] {
             assert_eq!(judge(code), Some(what), "{code}");
         }

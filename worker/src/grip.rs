@@ -3,11 +3,13 @@
 use logweir_queue::{EntryId, QueueError, Reader};
 use std::collections::BTreeSet;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
+use crate::unknown::Unknown;
 use crate::wait::Backoff;
 
 /// A call to Redis.
@@ -20,13 +22,29 @@ pub(crate) struct Grip {
     every: Duration,
     renew_at: Instant,
     metrics: Metrics,
+    unknown: Arc<Unknown>,
+    lane: usize,
 }
 
 impl Grip {
     /// Renews what it holds three times a lease.
-    pub(crate) fn new(reader: Reader, lease: Duration, metrics: Metrics) -> Self {
+    pub(crate) fn new(
+        reader: Reader,
+        lease: Duration,
+        metrics: Metrics,
+        unknown: Arc<Unknown>,
+        lane: usize,
+    ) -> Self {
         let every = lease / 3;
-        Self { reader, held: BTreeSet::new(), every, renew_at: Instant::now() + every, metrics }
+        Self {
+            reader,
+            held: BTreeSet::new(),
+            every,
+            renew_at: Instant::now() + every,
+            metrics,
+            unknown,
+            lane,
+        }
     }
 
     pub(crate) fn hold(&mut self, id: &EntryId) {
@@ -76,7 +94,10 @@ impl Grip {
         match self.reader.renew(&ids).await {
             Ok(kept) if usize::try_from(kept).is_ok_and(|kept| kept == ids.len()) => {}
             Ok(kept) => tracing::debug!(kept, held = ids.len(), "some batches have been taken over"),
-            Err(error) => tracing::debug!(%error, "leases are not renewed"),
+            Err(error) => {
+                self.unknown.redis(self.lane, &error, "renew leases");
+                tracing::debug!(%error, "leases are not renewed");
+            }
         }
     }
 
@@ -92,7 +113,7 @@ impl Grip {
             match call().await {
                 Ok(answer) => return Some(answer),
                 Err(error @ (QueueError::Protocol(_) | QueueError::Usage(_))) => {
-                    tracing::error!(%error, "can't {what}");
+                    self.unknown.redis(self.lane, &error, what);
                     return None;
                 }
                 Err(error) => {

@@ -65,7 +65,8 @@ impl Lane {
     pub(crate) fn new(shared: Arc<Shared>, number: usize, stop: CancellationToken) -> Self {
         let name = crate::consumer_name(&number.to_string());
         let reader = shared.queue.reader(&name);
-        let grip = Grip::new(reader, shared.args.lease, shared.metrics.clone());
+        let grip =
+            Grip::new(reader, shared.args.lease, shared.metrics.clone(), Arc::clone(&shared.unknown), number);
         let (store, most) = (Store::new(shared.database.clone()), shared.args.group);
         Self {
             shared,
@@ -93,6 +94,7 @@ impl Lane {
             match self.turn().await {
                 Ok(()) => backoff = Backoff::default(),
                 Err(error) => {
+                    self.shared.unknown.redis(self.number, &error, "read");
                     tracing::debug!(%error, lane = self.number, "nothing can be read just now");
                     let wait = backoff.next();
                     self.grip.during(stop.run_until_cancelled(sleep(wait))).await;

@@ -31,6 +31,7 @@ mod ranges;
 mod schema;
 mod settle;
 mod transaction;
+mod unknown;
 mod wait;
 
 pub use migrate::SchemaError;
@@ -41,6 +42,7 @@ use crate::lane::Lane;
 use crate::metrics::Metrics;
 use crate::postgres::Database;
 use crate::schema::Schema;
+use crate::unknown::Unknown;
 use logweir_queue::Queue;
 use logweir_telemetry::admin::{Admin, Readiness};
 use prometheus_client::registry::Registry;
@@ -78,6 +80,7 @@ pub(crate) struct Shared {
     pub(crate) database: Database,
     pub(crate) schema: Schema,
     pub(crate) health: Health,
+    pub(crate) unknown: Arc<Unknown>,
     pub(crate) metrics: Metrics,
 }
 
@@ -118,7 +121,8 @@ fn prepare(args: Args) -> Result<(Shared, Readiness, Registry), StartError> {
     let (metrics, registry) = Metrics::new();
     let readiness = Readiness::default();
     let health = Health::new(readiness.clone(), metrics.clone());
-    let shared = Shared { args, queue, database, schema: Schema::new(), health, metrics };
+    let unknown = Arc::new(Unknown::new(metrics.clone()));
+    let shared = Shared { args, queue, database, schema: Schema::new(), health, unknown, metrics };
     Ok((shared, readiness, registry))
 }
 

@@ -2,6 +2,7 @@
 
 use crate::failure::What;
 use crate::settle::Verdict;
+use crate::unknown::Source;
 use logweir_queue::Depth;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -20,6 +21,11 @@ struct ByResult {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByWhat {
     what: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BySource {
+    source: &'static str,
 }
 
 /// What a batch came to.
@@ -62,6 +68,7 @@ pub(crate) struct Metrics {
     lag_from_event: Histogram,
     lag_from_enqueue: Histogram,
     world_retries: Family<ByWhat, Counter>,
+    unknown_errors: Family<BySource, Counter>,
     ledger_ranges: Gauge<u64, AtomicU64>,
     pub(crate) reclaimed: Counter,
     pub(crate) in_hand: Gauge,
@@ -94,6 +101,7 @@ impl Metrics {
             lag_from_event: Histogram::new(lag),
             lag_from_enqueue: Histogram::new(lag),
             world_retries: Family::default(),
+            unknown_errors: Family::default(),
             ledger_ranges: Gauge::default(),
             reclaimed: Counter::default(),
             in_hand: Gauge::default(),
@@ -110,6 +118,9 @@ impl Metrics {
         // A rate needs its zero.
         for result in BatchResult::ALL {
             drop(metrics.batches.get_or_create(&ByResult { result: result.as_str() }));
+        }
+        for source in Source::ALL {
+            drop(metrics.unknown_errors.get_or_create(&BySource { source: source.as_str() }));
         }
         let mut registry = Registry::with_prefix("logweir_worker");
         metrics.register(&mut registry);
@@ -142,6 +153,11 @@ impl Metrics {
             "world_retries",
             "Transactions tried again for no fault of a batch, by what was wrong",
             m.world_retries,
+        );
+        registry.register(
+            "unknown_errors",
+            "Errors that the worker doesn't know, by who gave them; a person should look at the log",
+            m.unknown_errors,
         );
         registry.register(
             "ledger_ranges",
@@ -186,6 +202,10 @@ impl Metrics {
 
     pub(crate) fn world_retry(&self, what: What) {
         self.world_retries.get_or_create(&ByWhat { what: what.as_str() }).inc();
+    }
+
+    pub(crate) fn unknown_error(&self, source: Source) {
+        self.unknown_errors.get_or_create(&BySource { source: source.as_str() }).inc();
     }
 
     /// A batch that is in Postgres; both lags in milliseconds.

@@ -103,12 +103,14 @@ impl Lane {
         let committed = self.grip.during(applying).await?;
         self.shared.metrics.committed(begun.elapsed(), committed.most_ranges);
         self.shared.health.lane(self.number, None);
+        self.shared.unknown.committed(self.number);
         Ok(committed.verdicts)
     }
 
     async fn wait_for_the_world(&mut self, trouble: &Trouble, backoff: &mut Backoff) -> Result<(), Stopped> {
         let shared = Arc::clone(&self.shared);
         shared.metrics.world_retry(trouble.what);
+        shared.unknown.postgres(self.number, trouble);
         tracing::debug!(error = %trouble, what = trouble.what.as_str(), lane = self.number, "trying again");
         // A deadlock now and then is no news; one that stays is.
         if !trouble.what.passes_by_itself() || backoff.tries() >= USUAL_CONFLICTS {

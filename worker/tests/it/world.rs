@@ -155,3 +155,50 @@ async fn read_only_and_rights_are_the_world() {
     assert_eq!(rig.count("api").await.0, 10);
     worker.stop().await;
 }
+
+/// An error that nobody has thought of costs no attempt, and is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_error_of_postgres_is_the_worlds() {
+    let rig = Rig::start().await;
+    let worker = rig.worker(&["--max-attempts", "1"]).await;
+    worker.ready().await;
+    let unknown = "logweir_worker_unknown_errors_total{source=\"postgres\"}";
+    assert_eq!(worker.metric(unknown), 0.0);
+    rig.postgres
+        .run(
+            "CREATE FUNCTION strange() RETURNS trigger LANGUAGE plpgsql AS
+               $$ BEGIN RAISE EXCEPTION 'never heard of' USING ERRCODE = 'ZZ999'; END $$;
+             CREATE TRIGGER strange BEFORE INSERT ON batch_ledger EXECUTE FUNCTION strange()",
+        )
+        .await;
+    let id = rig.put(&Batch::new(1, 1, 10, "api")).await;
+    eventually("it is tried again", async || worker.metric(unknown) >= 3.0).await;
+    eventually("it says why", async || worker.get("/readyz").1.contains("never heard of [ZZ999]")).await;
+    assert_eq!(rig.queue.attempts(&id).await.unwrap(), None);
+    assert_eq!((rig.depth().await.entries, rig.depth().await.dead), (1, 0));
+    rig.postgres.run("DROP TRIGGER strange ON batch_ledger").await;
+    rig.drained().await;
+    assert_eq!(rig.count("api").await.0, 10);
+    worker.ready().await;
+    worker.stop().await;
+}
+
+/// Somebody has put another kind of value where notes of attempts are kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_answer_of_redis_is_the_worlds() {
+    let rig = Rig::start().await;
+    let worker = rig.worker(&["--max-attempts", "1", "--lease", "300ms"]).await;
+    worker.ready().await;
+    let unknown = "logweir_worker_unknown_errors_total{source=\"redis\"}";
+    assert_eq!(worker.metric(unknown), 0.0);
+    rig.redis.cli(&["SET", "logweir:{0}:attempts", "no hash"]);
+    rig.put(&Batch { body: b"nonsense".to_vec(), ..Batch::new(1, 1, 3, "x") }).await;
+    eventually("it is met more than once", async || worker.metric(unknown) >= 2.0).await;
+    assert_eq!((rig.depth().await.entries, rig.depth().await.dead), (1, 0));
+    // Mended, the bad one goes its way, and good ones theirs.
+    rig.redis.cli(&["DEL", "logweir:{0}:attempts"]);
+    rig.put(&Batch::new(2, 1, 10, "api")).await;
+    rig.drained().await;
+    assert_eq!((rig.count("api").await.0, rig.depth().await.dead), (10, 1));
+    worker.stop().await;
+}
