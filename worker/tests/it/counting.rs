@@ -52,6 +52,37 @@ async fn overlaps_count_event_by_event() {
     worker.stop().await;
 }
 
+/// Whole, halves and overlaps of the same events, all in one transaction.
+#[tokio::test(flavor = "multi_thread")]
+async fn overlaps_in_one_group_count_event_by_event() {
+    let rig = Rig::start().await;
+    for (first, events) in [(1, 10), (1, 10), (1, 5), (6, 5), (4, 12), (9, 1), (12, 9), (1, 20)] {
+        rig.put(&Batch::new(1, first, events, "api")).await;
+    }
+    let worker = rig.worker(&["--concurrency", "1"]).await;
+    rig.drained().await;
+    assert_eq!((rig.count("api").await.0, rig.applied(1).await.as_str()), (20, "{[1,21)}"));
+    assert_eq!(worker.metric("logweir_worker_transactions_total{result=\"committed\"}"), 1.0);
+    worker.stop().await;
+}
+
+/// The last number is 2^63 - 2, so that the end of its range still fits.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_largest_numbers_count() {
+    let rig = Rig::start().await;
+    let worker = rig.worker(&["--max-attempts", "1"]).await;
+    let last = u64::try_from(i64::MAX).unwrap() - 1;
+    for _ in 0..2 {
+        rig.put(&Batch::new(1, last - 9, 10, "api")).await;
+        rig.put(&Batch::new(1, last, 1, "api")).await;
+        rig.drained().await;
+        let applied = rig.applied(1).await;
+        assert_eq!(applied, format!("{{[{},{})}}", last - 9, last + 1));
+        assert_eq!((rig.count("api").await.0, rig.depth().await.dead), (10, 0));
+    }
+    worker.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn cells_are_minutes_services_and_levels() {
     let rig = Rig::start().await;

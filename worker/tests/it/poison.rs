@@ -99,6 +99,33 @@ async fn a_batch_of_too_many_keys_dies_alone() {
     worker.stop().await;
 }
 
+/// A sum that no longer fits fails the group's transaction, and in the end only its own batch.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_overflow_dies_alone() {
+    let rig = Rig::start().await;
+    let flags = ["--max-attempts", "2", "--concurrency", "1"];
+    let worker = rig.worker(&flags).await;
+    // The minute of the full row is said, so that it doesn't pass meanwhile.
+    let at = now_ms();
+    let of = |producer, seq, service| Batch::of_lines(producer, seq, &[line(at, service, "info")]);
+    rig.put(&of(1, 1, "full")).await;
+    rig.drained().await;
+    worker.stop().await;
+    rig.postgres.run(&format!("UPDATE log_counts SET count = {}", i64::MAX)).await;
+    for n in 1..=20 {
+        rig.put(&of(n + 1, 1, "api")).await;
+        if n == 10 {
+            rig.put(&of(1, 2, "full")).await;
+        }
+    }
+    let worker = rig.worker(&flags).await;
+    rig.drained().await;
+    assert_eq!((rig.count("api").await.0, rig.applied(1).await.as_str()), (20, "{[1,2)}"));
+    let letters = rig.queue.dead_letters(None, 10).await.unwrap();
+    assert!(letters.len() == 1 && letters[0].error.contains("[22003]"), "{letters:?}");
+    worker.stop().await;
+}
+
 /// While a bad batch rests between its attempts, others are counted by the same lane.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_batch_holds_nobody_up() {
