@@ -1,7 +1,8 @@
 //! What is counted, and how often.
 
-use crate::common::{Batch, Rig, eventually, line, now_ms};
+use crate::common::{Batch, Rig, SOON, eventually, line, now_ms};
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_twice_counts_once() {
@@ -208,5 +209,33 @@ async fn the_locked_row_is_what_counts() {
     transaction.commit().await.unwrap();
     rig.drained().await;
     assert_eq!((rig.count("web").await.0, rig.applied(2).await.as_str()), (2, "{[1,5)}"));
+    worker.stop().await;
+}
+
+/// The queue is first in, first out: who floods it makes others wait for what was there before them, and not for
+/// what comes after. Here the flood goes on until all others are counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_holds_nobody_up_for_ever() {
+    let rig = Rig::start().await;
+    let flood = |n: u64| Batch::new(1, n * 5 + 1, 5, "flood");
+    for n in 0..2_000 {
+        rig.put(&flood(n)).await;
+    }
+    for producer in 2..=11 {
+        rig.put(&Batch::new(producer, 1, 5, "others")).await;
+    }
+    let worker = rig.worker(&["--concurrency", "1"]).await;
+    worker.ready().await;
+    let deadline = Instant::now() + SOON;
+    let mut n = 2_000;
+    while rig.count("others").await.0 < 50 {
+        assert!(Instant::now() < deadline, "the others starve");
+        for _ in 0..20 {
+            rig.put(&flood(n)).await;
+            n += 1;
+        }
+    }
+    rig.drained().await;
+    assert_eq!((rig.count("others").await.0, rig.count("flood").await.0), (50, n * 5));
     worker.stop().await;
 }
