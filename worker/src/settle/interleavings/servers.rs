@@ -38,6 +38,7 @@ struct Servers {
     _postgres: postgres::Postgres,
     queue: Queue,
     readers: Vec<Reader>,
+    databases: Vec<Database>,
     stores: Vec<Store>,
     /// Asks, and breaks the others' connections.
     client: Client,
@@ -77,6 +78,7 @@ impl Servers {
         postgres.run(SLOW_COMMITS).await;
         Self {
             readers: (0..WORKERS).map(|worker| queue.reader(&name(worker))).collect(),
+            databases: (0..WORKERS).map(database).collect(),
             stores: (0..WORKERS).map(|worker| Store::new(database(worker))).collect(),
             client: postgres.connect().await,
             source: Source { producers: [ProducerId::new(Uuid::new_v4()); 2], prefix: String::new() },
@@ -103,7 +105,10 @@ impl Servers {
                 sleep(cut).await;
                 self.client.execute(sql, &[&name(worker)]).await.unwrap();
             };
-            verdicts(tokio::join!(applying, breaking).0)
+            let outcome = tokio::join!(applying, breaking).0;
+            // It may have committed before it was cut. Then its next transaction must not be the one that finds out.
+            self.stores[worker] = Store::new(self.databases[worker].clone());
+            verdicts(outcome)
         } else {
             // Postgres goes on with what it was asked last, be it the commit.
             let applied = timeout(cut, applying).await;
