@@ -41,6 +41,13 @@ const RECOUNT_ENTRIES: u64 = 500;
 const RECOUNT_BYTES: u64 = 16 * 1024 * 1024;
 
 impl Depth {
+    /// Entries that no worker has been handed yet. Redis' own `lag` of the group isn't used: it is unknown after
+    /// entries were deleted, which is what acknowledging does (manual of XINFO GROUPS).
+    #[must_use]
+    pub const fn unread(&self) -> u64 {
+        self.entries.saturating_sub(self.pending)
+    }
+
     /// All of them together: sums, and the age of the oldest.
     #[must_use]
     pub fn of_all<'a>(depths: impl IntoIterator<Item = &'a Self>) -> Self {
@@ -117,5 +124,17 @@ impl Queue {
             dead: reply::count(&dead)?,
             dead_bytes: reply::count(&dead_bytes)?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_pending_and_gone_makes_nothing_negative() {
+        // An entry that somebody deleted by hand stays in the pending list until it is reclaimed.
+        let depth = |entries, pending| Depth { entries, pending, ..Depth::default() };
+        assert_eq!([depth(5, 2).unread(), depth(2, 2).unread(), depth(1, 2).unread()], [3, 0, 0]);
     }
 }

@@ -77,6 +77,7 @@ pub(crate) struct Metrics {
     queue_entries: Gauge<u64, AtomicU64>,
     queue_bytes: Gauge<u64, AtomicU64>,
     queue_pending: Gauge<u64, AtomicU64>,
+    queue_unread: Gauge<u64, AtomicU64>,
     queue_oldest_age: Gauge<f64, AtomicU64>,
     queue_dead: Gauge<u64, AtomicU64>,
     queue_dead_bytes: Gauge<u64, AtomicU64>,
@@ -110,6 +111,7 @@ impl Metrics {
             queue_entries: Gauge::default(),
             queue_bytes: Gauge::default(),
             queue_pending: Gauge::default(),
+            queue_unread: Gauge::default(),
             queue_oldest_age: Gauge::default(),
             queue_dead: Gauge::default(),
             queue_dead_bytes: Gauge::default(),
@@ -171,6 +173,7 @@ impl Metrics {
         registry.register("queue_entries", "Batches in the queue", m.queue_entries);
         registry.register("queue_bytes", "Bytes of the batches in the queue", m.queue_bytes);
         registry.register("queue_pending", "Batches that some worker holds", m.queue_pending);
+        registry.register("queue_unread", "Batches that no worker has been handed yet", m.queue_unread);
         registry.register(
             "queue_oldest_age_seconds",
             "Age of the oldest batch in the queue",
@@ -230,6 +233,7 @@ impl Metrics {
         self.queue_entries.set(depth.entries);
         self.queue_bytes.set(depth.bytes);
         self.queue_pending.set(depth.pending);
+        self.queue_unread.set(depth.unread());
         self.queue_oldest_age.set(depth.oldest_age_ms.unwrap_or(0) as f64 / 1_000.0);
         self.queue_dead.set(depth.dead);
         self.queue_dead_bytes.set(depth.dead_bytes);
