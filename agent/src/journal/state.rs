@@ -40,7 +40,8 @@ pub(crate) struct FileEntry {
     /// Since when it has been left alone, in Unix milliseconds: it matches no pattern any more, and was read to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) closed_ms: Option<i64>,
-    /// Whether it had been read to its end when an agent stopped in order; a new run takes that back at first sight.
+    /// Whether it had been read to its end when an agent stopped in order, so that its deletion since then is no loss
+    /// for all that is known; a new run takes that back at first sight.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) at_end: bool,
 }
@@ -49,7 +50,7 @@ impl FileEntry {
     /// Whether nothing of the content is unread for all that is known: it was read to its end and left alone, or was
     /// empty when it was last seen.
     pub(crate) const fn has_no_rest(&self) -> bool {
-        self.closed_ms.is_some() || self.at_end || (self.offset == 0 && self.fingerprint.len() == 0)
+        self.closed_ms.is_some() || (self.offset == 0 && self.fingerprint.len() == 0)
     }
 }
 

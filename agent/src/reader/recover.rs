@@ -194,7 +194,7 @@ impl Recovery<'_> {
                 Ok(_) => {}
                 Err(error) => self.keep(entry, &error.to_string(), out),
             },
-            Place::Gone if spooled => {}
+            Place::Gone if spooled || entry.at_end => {}
             Place::Gone => self.lose_rest(entry, "deleted", out),
             Place::Unknown => self.keep(entry, "its folder can't be read, or is not mounted", out),
         }

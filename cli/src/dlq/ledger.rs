@@ -88,7 +88,9 @@ async fn close(database: &Database, letter: &DeadLetter, numbers: &Numbers) -> R
     let count = |ranges: &mut dyn Iterator<Item = Range<u64>>| ranges.map(|r| r.end - r.start).sum::<u64>();
     let (lost, held) = (count(&mut new.iter().cloned()), count(&mut numbers.ranges()));
     if lost > 0 {
-        let sql = "UPDATE batch_ledger SET applied = applied + $2::text::int8multirange, updated_at = now()
+        // Never back in time: the worker keeps a row for as long as the newest event that it counted.
+        let sql = "UPDATE batch_ledger SET applied = applied + $2::text::int8multirange,
+                          updated_at = greatest(now(), updated_at)
                     WHERE producer = $1";
         database.rows(sql, &[key.clone(), text]).await?;
         let agent = agent(letter);

@@ -174,6 +174,22 @@ fn what_was_read_to_its_end_before_an_orderly_stop_is_no_loss_when_it_is_deleted
 }
 
 #[test]
+fn what_was_read_to_its_end_before_an_orderly_stop_and_is_truncated_since_is_said() {
+    let mut rig = Rig::started(|_| {});
+    rig.append("a.log", text(&numbered(0..3)));
+    rig.drain();
+    rig.stop();
+    rig.kill();
+    rig.append("a.log", text(&numbered(3..6)));
+    // As copytruncate does: what was written meanwhile is gone from here.
+    std::fs::write(rig.path("a.log"), "later\n").unwrap();
+    rig.start();
+    rig.drain();
+    assert_eq!(rig.losses().len(), 1, "{:?}", rig.losses());
+    rig.assert_sent(numbered(0..3).into_iter().chain(["later".to_owned()]));
+}
+
+#[test]
 fn what_is_written_after_an_orderly_stop_is_read_and_a_later_deletion_reported() {
     let mut rig = Rig::started(|_| {});
     rig.append("a.log", text(&numbered(0..3)));
