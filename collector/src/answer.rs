@@ -65,19 +65,19 @@ impl Refusal {
         if let Some(after) = self.retry_after {
             map.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
         }
+        for (name, value) in self.headers {
+            if let Ok(value) = HeaderValue::try_from(value) {
+                map.insert(name, value);
+            }
+        }
         match self.code {
             ProblemCode::Unauthenticated => {
                 map.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             ProblemCode::MethodNotAllowed => {
-                map.insert(ALLOW, HeaderValue::from_static("POST"));
+                map.entry(ALLOW).or_insert(HeaderValue::from_static("POST"));
             }
             _ => {}
-        }
-        for (name, value) in self.headers {
-            if let Ok(value) = HeaderValue::try_from(value) {
-                map.insert(name, value);
-            }
         }
         reply
     }
@@ -90,6 +90,14 @@ pub(crate) fn accepted(body: Bytes, pressure: f64) -> Reply {
         reply.headers_mut().insert(HeaderName::from_static(headers::PRESSURE), value);
     }
     reply
+}
+
+/// 200 with this, as JSON.
+pub(crate) fn json(body: &impl serde::Serialize) -> Reply {
+    match serde_json::to_vec(body) {
+        Ok(body) => reply(200, headers::JSON, body.into()),
+        Err(_) => Refusal::new(ProblemCode::Internal, "the collector failed on its own answer").into_reply(),
+    }
 }
 
 /// Says that the connection ends with this answer.

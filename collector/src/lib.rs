@@ -25,6 +25,7 @@ mod gate;
 mod intake;
 mod metrics;
 mod numbers;
+mod own_limits;
 mod pressure;
 mod quota;
 mod request;

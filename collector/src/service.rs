@@ -17,12 +17,13 @@ use crate::gate::Gate;
 use crate::intake;
 use crate::metrics::{Living, Metrics};
 use crate::numbers::Numbers;
+use crate::own_limits;
 use crate::pressure::spread;
 use crate::quota::Limiters;
-use crate::request::{self, EVENTS_PATH, Headers, Identity};
+use crate::request::{self, EVENTS_PATH, Headers, Identity, LIMITS_PATH};
 use crate::tokens_file::TokensFile;
 use crate::upload::Upload;
-use http::header::AUTHORIZATION;
+use http::header::{ALLOW, AUTHORIZATION};
 use http::request::Parts;
 use http::{HeaderName, Method, Request};
 use hyper::body::Incoming;
@@ -81,7 +82,7 @@ pub(crate) async fn answer(shared: &Arc<Shared>, peer: IpAddr, request: Request<
     let (head, body) = request.into_parts();
     let mut upload = Upload::new(body);
     let (reply, code) = match take(shared, peer, &head, &mut upload, begun).await {
-        Ok(reply) => (reply, "accepted"),
+        Ok(reply) => (reply, if head.uri.path() == LIMITS_PATH { "limits" } else { "accepted" }),
         Err(refusal) => {
             let (status, code) = (refusal.status(), refusal.code.as_str());
             tracing::debug!(status, code, %peer, detail = ?refusal.detail, "refused");
@@ -104,6 +105,9 @@ async fn take(
 ) -> Result<Reply, Refusal> {
     check_target(head)?;
     let agent = identify(shared, peer, head)?;
+    if head.uri.path() == LIMITS_PATH {
+        return Ok(own_limits::reply(&shared.args, &shared.limits, shared.limiters.quotas(), &agent));
+    }
     if shared.draining.load(Ordering::Relaxed) {
         let detail = "this collector is stopping; come back, or go to another";
         return Err(soon(ProblemCode::Draining, detail, &agent));
@@ -130,6 +134,13 @@ fn check_target(head: &Parts) -> Result<(), Refusal> {
             ProblemCode::HeadersTooLarge,
             "the headers must stay below 16 KiB together",
         ));
+    }
+    if head.uri.path() == LIMITS_PATH {
+        return match head.method {
+            Method::GET | Method::HEAD => Ok(()),
+            _ => Err(Refusal::new(ProblemCode::MethodNotAllowed, "the limits are read by GET")
+                .header(ALLOW, "GET, HEAD".to_owned())),
+        };
     }
     if head.uri.path() != EVENTS_PATH {
         return Err(Refusal::new(ProblemCode::NotFound, "events are taken by POST /v1/events"));

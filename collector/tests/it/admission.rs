@@ -348,3 +348,38 @@ async fn while_draining_new_requests_are_sent_away_and_those_in_hand_finish() {
     collector.stop().await;
     assert_eq!(redis.entries().len(), 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_is_told_its_limits_and_quota() {
+    let redis = Redis::start();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tokens");
+    std::fs::write(&file, token_line("api-1", "one")).unwrap();
+    let flags = ["--tokens", file.to_str().unwrap(), "--rate=100", "--burst=150", "--max-batch-events=7"];
+    let collector = Running::start(&redis, &flags).await;
+    let ask = async |line: &str, headers: &[(&str, &str)]| {
+        let mut client = collector.client().await;
+        client.request(line, headers, None).await;
+        client.answer().await
+    };
+    let right = ("Authorization", "Bearer one");
+    ask("GET /v1/limits", &[]).await.problem(401, "unauthenticated");
+    let answer = ask("GET /v1/limits", &[right]).await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
+    let expected = serde_json::json!({
+        "agent": "api-1",
+        "limits": {"event_bytes": 262_144, "batch_events": 7, "decoded_bytes": 8_388_608, "wire_bytes": 4_194_304},
+        "quota": {
+            "events": {"rate": 100, "burst": 150},
+            "bytes": {"rate": 67_108_864, "burst": 134_217_728}
+        },
+        "window": {"max_age_ms": 7_776_000_000_i64, "max_ahead_ms": 600_000},
+        "encodings": ["zstd", "gzip", "identity"],
+        "content_types": ["application/x-ndjson", "application/json"],
+    });
+    assert_eq!(answer.json(), expected);
+    let answer = ask("POST /v1/limits", &[right]).await;
+    answer.problem(405, "method_not_allowed");
+    assert_eq!(answer.header("allow"), Some("GET, HEAD"));
+    collector.stop().await;
+}
