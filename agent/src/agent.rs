@@ -83,14 +83,9 @@ pub(crate) async fn run(settings: Settings) -> Result<Exit, AgentError> {
     readiness.set(CHECK, Ok(()));
     tracing::info!(collector = %settings.target.collector, state_dir = %state_dir.display(), once, "the agent runs");
 
-    let stop = CancellationToken::new();
+    let signals = shutdown::listen();
+    let stop = signals.stop();
     let mut beside = JoinSet::new();
-    let on_signal = stop.clone();
-    beside.spawn(async move {
-        if let Err(error) = shutdown::on_signal(on_signal).await {
-            tracing::error!(%error, "signals can't be caught; a stop will be abrupt");
-        }
-    });
     let admin_stop = CancellationToken::new();
     if let Some(admin) = admin {
         let stop = admin_stop.clone();

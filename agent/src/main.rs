@@ -33,12 +33,8 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let args: Args = telemetry_config::parse();
-    if let Err(error) = logs::init(&args.common.logs) {
-        use std::io::Write as _;
-        // There is no log to write this to.
-        return match writeln!(std::io::stderr(), "error: {error}") {
-            Ok(()) | Err(_) => Exit::Usage.into(),
-        };
+    if let Err(exit) = logs::init(&args.common.logs) {
+        return exit.into();
     }
     let settings = match args.settings(|name| std::env::var_os(name).map(PathBuf::from)) {
         Ok(settings) => settings,

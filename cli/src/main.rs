@@ -22,7 +22,6 @@ mod up;
 mod verify;
 
 use args::{Cli, Command};
-use failure::Failure;
 use logweir_telemetry::exit::Exit;
 use std::process::ExitCode;
 
@@ -41,7 +40,9 @@ fn main() -> ExitCode {
 }
 
 fn start(cli: &Cli) -> anyhow::Result<Exit> {
-    logweir_telemetry::logs::init(&cli.shared.logs()).map_err(Failure::Usage)?;
+    if let Err(exit) = logweir_telemetry::logs::init(&cli.shared.logs()) {
+        return Ok(exit);
+    }
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(run(cli))
 }

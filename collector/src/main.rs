@@ -5,17 +5,11 @@ use logweir_collector::{Collector, StartError, check};
 use logweir_telemetry::exit::Exit;
 use logweir_telemetry::{config, logs, shutdown};
 use std::process::ExitCode;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
     let args: Args = config::parse();
-    if let Err(error) = logs::init(&args.common.logs) {
-        use std::io::Write as _;
-        // There is no log to write this to.
-        return match writeln!(std::io::stderr(), "error: {error}") {
-            Ok(()) | Err(_) => Exit::Usage.into(),
-        };
+    if let Err(exit) = logs::init(&args.common.logs) {
+        return exit.into();
     }
     match run(args) {
         Ok(()) => Exit::Done.into(),
@@ -41,15 +35,7 @@ fn run(args: Args) -> Result<(), StartError> {
 
 async fn serve(args: Args) -> Result<(), StartError> {
     let collector = Collector::bind(args).await?;
-    let stop = CancellationToken::new();
-    let mut signals = JoinSet::new();
-    let on_signal = stop.clone();
-    signals.spawn(async move {
-        if let Err(error) = shutdown::on_signal(on_signal).await {
-            tracing::error!(%error, "signals can't be caught; a stop will be abrupt");
-        }
-    });
-    collector.serve(stop).await;
-    signals.shutdown().await;
+    let signals = shutdown::listen();
+    collector.serve(signals.stop()).await;
     Ok(())
 }

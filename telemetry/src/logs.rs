@@ -1,7 +1,8 @@
 //! Structured logs, to stderr.
 
+use crate::exit::Exit;
 use clap::{Args, ValueEnum};
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
@@ -28,8 +29,15 @@ pub struct LogArgs {
 /// Starts logging for the whole process. Call it once, before the first task.
 ///
 /// # Errors
-/// A sentence, when the filter of `--log-level` doesn't parse or logging has been started already.
-pub fn init(args: &LogArgs) -> Result<(), String> {
+/// [`Exit::Usage`], when the filter of `--log-level` doesn't parse or logging has been started already; why stands
+/// on stderr, since there is no log to write it to.
+pub fn init(args: &LogArgs) -> Result<(), Exit> {
+    start(args).map_err(|error| match writeln!(std::io::stderr(), "error: {error}") {
+        Ok(()) | Err(_) => Exit::Usage,
+    })
+}
+
+fn start(args: &LogArgs) -> Result<(), String> {
     let filter = EnvFilter::try_new(&args.log_level)
         .map_err(|e| format!("--log-level {:?} is no level and no filter: {e}", args.log_level))?;
     let builder = tracing_subscriber::fmt()

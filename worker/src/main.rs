@@ -6,16 +6,11 @@ use logweir_worker::config::{Args, Command};
 use logweir_worker::{SchemaError, StartError, Worker, check, migrate};
 use std::io::Write as _;
 use std::process::ExitCode;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
     let args: Args = config::parse();
-    if let Err(error) = logs::init(&args.common.logs) {
-        // There is no log to write this to.
-        return match writeln!(std::io::stderr(), "error: {error}") {
-            Ok(()) | Err(_) => Exit::Usage.into(),
-        };
+    if let Err(exit) = logs::init(&args.common.logs) {
+        return exit.into();
     }
     match run(args) {
         Ok(()) => Exit::Done.into(),
@@ -63,15 +58,7 @@ async fn migrate_once(args: &Args) -> Result<(), (Exit, String)> {
 
 async fn work(args: Args) -> Result<(), StartError> {
     let worker = Worker::bind(args).await?;
-    let stop = CancellationToken::new();
-    let mut signals = JoinSet::new();
-    let on_signal = stop.clone();
-    signals.spawn(async move {
-        if let Err(error) = shutdown::on_signal(on_signal).await {
-            tracing::error!(%error, "signals can't be caught; a stop will be abrupt");
-        }
-    });
-    worker.work(stop).await;
-    signals.shutdown().await;
+    let signals = shutdown::listen();
+    worker.work(signals.stop()).await;
     Ok(())
 }

@@ -40,7 +40,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use system::System;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use watch::Watch;
@@ -123,9 +122,8 @@ impl Args {
 /// Runs it.
 pub(crate) async fn run(args: &Args, shared: &Shared) -> anyhow::Result<Exit> {
     args.validate()?;
-    let stop = CancellationToken::new();
-    let mut signals = JoinSet::new();
-    signals.spawn(shutdown::on_signal(stop.clone()));
+    let signals = shutdown::listen();
+    let stop = signals.stop();
     let data = tokio::select! {
         data = DataDir::open(shared.data.as_deref()) => data?,
         () = stop.cancelled() => return Ok(Exit::Done),
