@@ -13,6 +13,9 @@ use bytes::Bytes;
 use logweir_proto::{BatchId, Seq};
 use std::path::PathBuf;
 
+/// Of zstd: higher levels cost several times the CPU for a few percent.
+const LEVEL: i32 = 3;
+
 /// A batch whose numbers are fixed for ever; the journal holds it.
 #[derive(Debug, Clone)]
 pub(crate) struct Sealed {
@@ -24,6 +27,14 @@ pub(crate) struct Sealed {
     pub(crate) body: Bytes,
     /// The length of the body before compression, in bytes.
     pub(crate) plain_bytes: u64,
+}
+
+impl Sealed {
+    /// Compresses a body: NDJSON, one event a line.
+    pub(crate) fn new(id: BatchId, events: u64, body: &[u8]) -> Self {
+        let plain_bytes = crate::batch::length(body.len());
+        Self { id, events, body: logweir_proto::encoding::encode_zstd(body, LEVEL).into(), plain_bytes }
+    }
 }
 
 /// A batch that nobody needs to send again: each of its events is in the queue or rejected for good.

@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 use logweir_proto::Level;
 use logweir_proto::line::Format;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Where a file that is seen for the first time is read from, when the agent starts. Files that appear later, and
@@ -57,4 +57,16 @@ pub(crate) struct Reading {
     pub(crate) max_files: usize,
     /// How often the patterns are looked up, whatever wakes the reader in between.
     pub(crate) scan_interval: Duration,
+}
+
+impl Reading {
+    /// Where the segments of stdin's spool are.
+    pub(crate) fn spool_dir(&self) -> PathBuf {
+        self.state_dir.join("spool")
+    }
+
+    /// Whether this is a segment of the spool.
+    pub(crate) fn is_spooled(&self, path: &Path) -> bool {
+        path.strip_prefix(&self.state_dir).is_ok_and(|below| below.starts_with("spool"))
+    }
 }

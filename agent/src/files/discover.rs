@@ -12,7 +12,7 @@
 //! Limits: at most [`MAX_ALTERNATIVES`] patterns after braces are written out, and [`MAX_DEPTH`] folders deep; a folder
 //! that was read is not read again, so links in a circle end. Compressed files are not read where a pattern matches them.
 
-use super::identity::Key;
+use super::identity::{Key, Stamp};
 use globset::{GlobBuilder, GlobMatcher};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsStr;
@@ -38,11 +38,18 @@ enum Level {
     Any,
 }
 
+/// A file that is there.
+#[derive(Debug, Clone)]
+pub(crate) struct Match {
+    pub(crate) path: PathBuf,
+    pub(crate) stamp: Stamp,
+}
+
 /// What a scan finds.
 #[derive(Debug, Default)]
 pub(crate) struct Scan {
     /// The files, by device and inode.
-    pub(crate) files: BTreeMap<Key, PathBuf>,
+    pub(crate) files: BTreeMap<Key, Match>,
     /// The folders where new ones can appear.
     pub(crate) folders: BTreeSet<PathBuf>,
     /// What can't be followed, and why; each is worth one line in the log.
@@ -112,7 +119,8 @@ impl Patterns {
 
 impl Scan {
     fn add(&mut self, metadata: &std::fs::Metadata, path: &Path) {
-        self.files.entry(Key::of(metadata)).or_insert_with(|| path.to_path_buf());
+        let found = || Match { path: path.to_path_buf(), stamp: Stamp::of(metadata) };
+        self.files.entry(Key::of(metadata)).or_insert_with(found);
     }
 
     /// `seen` holds the folders that were read, with how many levels were left there; and that of the state, where
@@ -264,7 +272,7 @@ mod tests {
         let mut names: Vec<String> = scan
             .files
             .values()
-            .map(|path| path.strip_prefix(dir).unwrap().to_str().unwrap().to_owned())
+            .map(|found| found.path.strip_prefix(dir).unwrap().to_str().unwrap().to_owned())
             .collect();
         names.sort();
         names

@@ -51,6 +51,23 @@ impl Key {
     }
 }
 
+/// What tells that a file has changed, without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Stamp {
+    /// In bytes.
+    pub(crate) size: u64,
+    /// When it was last written to, in Unix nanoseconds.
+    pub(crate) modified: i128,
+}
+
+impl Stamp {
+    /// The stamp of the file that this metadata belongs to.
+    pub(crate) fn of(metadata: &Metadata) -> Self {
+        let modified = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
+        Self { size: metadata.size(), modified }
+    }
+}
+
 /// The checksum of some bytes, and how many they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Checksum {

@@ -8,7 +8,7 @@
 //! The handle stays open, so a file is read to its end whatever becomes of its name. A file that was truncated, even
 //! if it has grown past the old place again, is noticed because the bytes that were read before are no longer there.
 
-use super::identity::{Checksum, FINGERPRINT_BYTES, GUARD_BYTES, Key, born};
+use super::identity::{Checksum, FINGERPRINT_BYTES, GUARD_BYTES, Key, Stamp, born};
 use super::lines::Splitter;
 use crate::batch::{Source, length};
 use crate::journal::state::FileEntry;
@@ -31,6 +31,8 @@ pub(crate) struct Tail {
     pub(crate) read_at: u64,
     /// The bytes before `read_at`.
     guard: Vec<u8>,
+    /// Whether the entry's checksum of them is still to be made.
+    guard_moved: bool,
     /// The size at the last look.
     pub(crate) size: u64,
     /// The size at the look before, and before the file was seen to shrink.
@@ -54,10 +56,11 @@ pub(crate) struct Tail {
     pub(crate) dirty: bool,
     /// Whether nothing more is read from it.
     pub(crate) finished: bool,
+    /// After a read that failed: when it is tried again.
+    pub(crate) retry_at: Option<Duration>,
+    /// Whether the last read failed.
+    pub(crate) failing: bool,
 }
-
-/// Size, and time of change in seconds and nanoseconds.
-type Stamp = (u64, i64, i64);
 
 /// What a read brings.
 #[derive(Debug, PartialEq, Eq)]
@@ -88,12 +91,13 @@ impl Tail {
             splitter: Splitter::new(max_line),
             read_at: entry.offset,
             guard,
+            guard_moved: false,
             entry,
             size: metadata.size(),
             previous: metadata.size(),
             shrunk: None,
             shown: None,
-            stamp: stamp(&metadata),
+            stamp: Stamp::of(&metadata),
             drained: None,
             unlinked: metadata.nlink() == 0,
             matched: true,
@@ -101,6 +105,8 @@ impl Tail {
             active: Duration::ZERO,
             dirty: false,
             finished: false,
+            retry_at: None,
+            failing: false,
         })
     }
 
@@ -133,22 +139,27 @@ impl Tail {
     /// Looks at its size and whether it still has a name.
     pub(crate) fn look(&mut self, now: Duration) -> io::Result<()> {
         let metadata = self.file.metadata()?;
-        if stamp(&metadata) != self.stamp {
-            self.active = now;
-        }
-        self.stamp = stamp(&metadata);
-        self.previous = self.size;
-        self.size = metadata.size();
-        if self.size < self.previous {
-            self.shrunk = self.shrunk.max(Some(self.previous));
-        }
-        self.unlinked = metadata.nlink() == 0;
+        self.saw(Stamp::of(&metadata), metadata.nlink() > 0, now);
         Ok(())
     }
 
-    /// Whether a read could bring anything.
-    pub(crate) fn has_more(&self) -> bool {
-        !self.finished && self.drained != Some(self.stamp)
+    /// The same, where somebody else has looked.
+    pub(crate) fn saw(&mut self, stamp: Stamp, linked: bool, now: Duration) {
+        if stamp != self.stamp {
+            self.active = now;
+        }
+        self.stamp = stamp;
+        self.previous = self.size;
+        self.size = stamp.size;
+        if self.size < self.previous {
+            self.shrunk = self.shrunk.max(Some(self.previous));
+        }
+        self.unlinked = !linked;
+    }
+
+    /// Whether the last attempt failed not long ago.
+    pub(crate) fn waits(&self, now: Duration) -> bool {
+        self.retry_at.is_some_and(|at| at > now)
     }
 
     /// Whether all of it was taken, as of the last look.
@@ -198,14 +209,31 @@ impl Tail {
     /// Moves the place on. `upto` are the buffer's bytes before the new place, from the guard on; so many of them
     /// are new. With `whole` the next line begins there.
     pub(crate) fn advance(&mut self, upto: &[u8], new: usize, whole: bool) {
+        if !whole {
+            self.settle_guard();
+        }
         self.guard.clear();
         self.guard.extend_from_slice(&upto[upto.len().saturating_sub(GUARD_BYTES)..]);
         self.read_at += length(new);
         if whole {
             self.entry.offset = self.read_at;
-            self.entry.guard = Checksum::of(&self.guard);
+            self.guard_moved = true;
             self.dirty = true;
         }
+    }
+
+    /// The checksum of the bytes before the entry's place is made when somebody needs it, not with each line.
+    fn settle_guard(&mut self) {
+        if std::mem::take(&mut self.guard_moved) {
+            self.entry.guard = Checksum::of(&self.guard);
+        }
+    }
+
+    /// The entry as the journal shall have it.
+    pub(crate) fn place(&mut self) -> FileEntry {
+        self.settle_guard();
+        self.dirty = false;
+        self.entry.clone()
     }
 
     /// Begins anew with other content.
@@ -213,11 +241,12 @@ impl Tail {
         let metadata = self.file.metadata()?;
         self.size = metadata.size();
         (self.previous, self.shrunk) = (self.size, None);
-        self.stamp = stamp(&metadata);
+        self.stamp = Stamp::of(&metadata);
         self.drained = None;
         self.splitter.reset();
         self.read_at = 0;
         self.guard.clear();
+        self.guard_moved = false;
         self.entry.offset = 0;
         self.entry.guard = Checksum::of(&[]);
         self.entry.fingerprint = Checksum::of(&head(&self.file)?);
@@ -234,6 +263,12 @@ impl Tail {
         self.dirty = true;
     }
 
+    /// Makes it another file, which fails as the test likes.
+    #[cfg(test)]
+    pub(crate) fn swap_file(&mut self, file: File) -> File {
+        std::mem::replace(&mut self.file, file)
+    }
+
     /// Makes what was read of it durable (for the spool; other files are the application's).
     ///
     /// # Errors
@@ -241,10 +276,6 @@ impl Tail {
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
-}
-
-fn stamp(metadata: &std::fs::Metadata) -> Stamp {
-    (metadata.size(), metadata.mtime(), metadata.mtime_nsec())
 }
 
 /// The first bytes, as many as a fingerprint covers.

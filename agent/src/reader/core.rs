@@ -12,7 +12,7 @@
 
 use super::Next;
 use crate::batch::{Batcher, Limits};
-use crate::files::discover::Patterns;
+use crate::files::discover::{Match, Patterns};
 use crate::files::identity::Key;
 use crate::files::tail::Tail;
 use crate::handoff::{Ended, Sealed, Settled, Wake};
@@ -33,8 +33,8 @@ use uuid::Uuid;
 /// write to it until they open the new one.
 pub(super) const GRACE: Duration = Duration::from_secs(10);
 
-/// After a failed write.
-const RETRY: Duration = Duration::from_secs(1);
+/// After a failed write or read.
+pub(super) const RETRY: Duration = Duration::from_secs(1);
 
 /// How long settled batches, and places that moved without an event, may wait for the journal.
 const TIDY: Duration = Duration::from_secs(2);
@@ -79,7 +79,7 @@ pub(crate) struct Core {
     pub(super) cursor: Option<Key>,
     /// With `once`: what was read to its end, and what waits for a handle.
     pub(super) done: BTreeSet<Key>,
-    pub(super) pending: Vec<PathBuf>,
+    pub(super) pending: BTreeMap<Key, Match>,
     pub(super) contents: u64,
     pub(super) scan_at: Duration,
     pub(super) last_scan: Duration,
@@ -147,7 +147,7 @@ impl Core {
             tails: BTreeMap::new(),
             cursor: None,
             done: BTreeSet::new(),
-            pending: Vec::new(),
+            pending: BTreeMap::new(),
             contents: 0,
             scan_at: Duration::ZERO,
             last_scan: Duration::ZERO,
@@ -255,7 +255,12 @@ impl Core {
             || !self.noted.is_empty()
             || !self.lost.is_empty()
             || !self.undurable.is_empty();
-        self.is_window_full() || unwritten || self.retry_at.is_some_and(|at| at > now.mono)
+        self.is_window_full() || unwritten || self.waits(now)
+    }
+
+    /// Whether the state directory could not be written not long ago.
+    fn waits(&self, now: Moment) -> bool {
+        self.retry_at.is_some_and(|at| at > now.mono)
     }
 
     /// Whether so much is unsettled that reading stands still.
@@ -268,13 +273,7 @@ impl Core {
     pub(super) fn seal(&mut self) {
         let Some(taken) = self.batcher.take() else { return };
         let id = self.number(taken.events);
-        let body = logweir_proto::encoding::encode_zstd(&taken.body, 3);
-        let sealed = Sealed {
-            id,
-            events: taken.events,
-            body: body.into(),
-            plain_bytes: crate::batch::length(taken.body.len()),
-        };
+        let sealed = Sealed::new(id, taken.events, &taken.body);
         self.metrics.events_sealed.inc_by(taken.events);
         self.unsettled.insert(id, super::body_bytes(&sealed));
         self.staged.sealed.push(crate::journal::state::Batch {
@@ -299,7 +298,7 @@ impl Core {
 
     /// Notes rejects, and forgets the batches.
     fn settle(&mut self, now: Moment) {
-        if self.retry_at.is_some_and(|at| at > now.mono) {
+        if self.waits(now) {
             return;
         }
         while let Some(settled) = self.settling.front() {
@@ -328,8 +327,7 @@ impl Core {
 
     /// Makes all that is staged durable, in the order in which it depends on each other.
     fn commit(&mut self, now: Moment) {
-        let held_back = self.retry_at.is_some_and(|at| at > now.mono) && self.mode != Mode::Over;
-        if held_back {
+        if self.waits(now) && self.mode != Mode::Over {
             return;
         }
         self.retry_at = None;
@@ -365,6 +363,7 @@ impl Core {
             self.tidy_at = None;
         }
         self.journal.compact().map_err(journal)?;
+        self.drop_segments(now).map_err(journal)?;
         if !self.moved.is_empty() || self.journal.is_behind() {
             self.tidy_at.get_or_insert(now.mono + TIDY);
         }
@@ -398,7 +397,12 @@ impl Core {
     fn wait(&self, now: Moment) -> Duration {
         let at = |at: Option<Duration>| at.map(|at| at.saturating_sub(now.mono));
         let scan = (self.mode == Mode::Reading).then(|| self.scan_at.saturating_sub(now.mono));
-        let due = [at(self.retry_at), at(self.tidy_at), scan, self.batcher.remaining(now.mono)];
+        let due = if self.waits(now) {
+            // Whatever else is due waits for this.
+            [at(self.retry_at), scan, None]
+        } else {
+            [at(self.tidy_at), scan, self.batcher.remaining(now.mono)]
+        };
         // The floor keeps whatever is due, and can't be done, from becoming a busy loop.
         due.into_iter().flatten().min().unwrap_or(RETRY).max(Duration::from_millis(1))
     }

@@ -11,6 +11,7 @@
 //! was in none of several listings: one alone can miss a file that is renamed just then.
 
 use super::scan::open;
+use crate::files::discover::Match;
 use crate::files::identity::Key;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -55,8 +56,8 @@ pub(super) enum Place {
 
 impl Locator {
     /// Looks for these files among those that the patterns match, and among their siblings.
-    pub(super) fn new(matched: &BTreeMap<Key, PathBuf>, wanted: &BTreeMap<Key, Wanted>) -> Self {
-        let by_key = matched.clone();
+    pub(super) fn new(matched: &BTreeMap<Key, Match>, wanted: &BTreeMap<Key, Wanted>) -> Self {
+        let by_key = matched.iter().map(|(key, found)| (*key, found.path.clone())).collect();
         let mut locator =
             Self { by_key, by_inode: BTreeMap::new(), held: BTreeMap::new(), closed: BTreeSet::new() };
         for listing in 0..LISTINGS {

@@ -2,7 +2,7 @@
 
 use super::core::Moment;
 use crate::handoff::Reject;
-use crate::journal::state::{Batch, Piece};
+use crate::journal::state::{Batch, FileEntry, Piece};
 use crate::metrics::Metrics;
 use crate::records::at;
 use logweir_proto::BatchId;
@@ -23,7 +23,13 @@ pub(super) struct Loss<'a> {
     pub(super) detail: &'a str,
 }
 
-impl Loss<'_> {
+impl<'a> Loss<'a> {
+    /// All from a file's place on, however much that was; `None` where nothing is unread for all that is known.
+    pub(super) fn of_rest(entry: &'a FileEntry, reason: &'static str, detail: &'a str) -> Option<Self> {
+        let (path, start) = (entry.path.as_path(), entry.offset);
+        (!entry.has_no_rest()).then_some(Self { reason, path, start, end: None, batch: None, detail })
+    }
+
     /// Whether something is missing for sure, or may have been counted. Else there may have been nothing.
     pub(super) const fn is_certain(&self) -> bool {
         self.end.is_some() || self.batch.is_some()

@@ -48,7 +48,6 @@ pub(super) struct Recovery<'a> {
     pub(super) settings: &'a Reading,
     pub(super) metrics: &'a Metrics,
     pub(super) locator: Locator,
-    pub(super) spool: PathBuf,
     pub(super) now: Moment,
 }
 
@@ -104,12 +103,7 @@ impl Recovery<'_> {
         let mut events = batch.pieces.iter().zip(events).filter_map(|(_, events)| events);
         for part in parts(batch, &there) {
             let body: Vec<u8> = events.by_ref().take(part.pieces.len()).flatten().collect();
-            out.sealed.push(Sealed {
-                id: part.id,
-                events: part.events(),
-                plain_bytes: crate::batch::length(body.len()),
-                body: logweir_proto::encoding::encode_zstd(&body, 3).into(),
-            });
+            out.sealed.push(Sealed::new(part.id, part.events(), &body));
             out.state.batches.insert(part.id, part);
         }
         let mut passed = 0;
@@ -129,8 +123,7 @@ impl Recovery<'_> {
                     detail: "an attempt to send these lines may have been taken; they are not in the file any more, \
                              so they can't be sent again",
                 };
-                out.certain += u64::from(loss.is_certain());
-                out.lost.push(notes::lost(&loss, self.metrics, self.now));
+                self.lose(&loss, out);
             }
             passed += piece.events;
         }
@@ -173,7 +166,7 @@ impl Recovery<'_> {
     }
 
     fn file(&self, entry: &FileEntry, out: &mut Recovered) {
-        let spooled = entry.path.starts_with(&self.spool);
+        let spooled = self.settings.is_spooled(&entry.path);
         let same = |path: &Path, file: &File| {
             entry.fingerprint.len() > 0
                 && judge_file(entry, file, path, spooled).is_ok_and(|v| v == Verdict::Same)
@@ -206,13 +199,15 @@ impl Recovery<'_> {
     }
 
     fn lose_rest(&self, entry: &FileEntry, reason: &'static str, out: &mut Recovered) {
-        if entry.has_no_rest() {
-            return;
-        }
         let detail = "the file was changed while no agent ran; what followed, if anything, was not read";
-        let loss = Loss { reason, path: &entry.path, start: entry.offset, end: None, batch: None, detail };
+        if let Some(loss) = Loss::of_rest(entry, reason, detail) {
+            self.lose(&loss, out);
+        }
+    }
+
+    fn lose(&self, loss: &Loss<'_>, out: &mut Recovered) {
         out.certain += u64::from(loss.is_certain());
-        out.lost.push(notes::lost(&loss, self.metrics, self.now));
+        out.lost.push(notes::lost(loss, self.metrics, self.now));
     }
 }
 

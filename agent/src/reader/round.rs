@@ -7,12 +7,13 @@
 //! Limits: a turn reads [`CHUNK`] bytes, or one line where that is longer; a round has [`TURNS`] turns, so that what
 //! wakes the thread in between is taken in.
 
-use super::core::{Core, GRACE, Moment};
+use super::core::{Core, GRACE, Moment, RETRY};
 use super::notes::{self, Loss};
 use crate::batch::{Line, length};
 use crate::files::identity::Key;
 use crate::files::lines::Step;
 use crate::files::tail::{Fill, Tail};
+use crate::spool::Spool;
 use logweir_proto::line::{self, Carry, Settings};
 use std::ops::Bound::{Excluded, Unbounded};
 
@@ -36,21 +37,18 @@ impl Core {
             }
             // The tail is out of the map during its turn, which needs all the rest.
             let Some(mut tail) = self.tails.remove(&key) else { continue };
-            let ending = self.is_ending(&tail, now);
-            let looked = tail.look(now.mono);
-            if looked.is_ok() && !self.held(now) && (tail.has_more() || (ending && !tail.finished)) {
-                turns += 1;
-                self.cursor = Some(key);
-                if let Err(error) = self.turn(&mut tail, ending, now) {
-                    tracing::warn!(file = %tail.entry.path.display(), "cannot read: {error}");
-                    tail.set_drained();
+            if !tail.waits(now.mono) {
+                match self.look_and_read(&mut tail, now) {
+                    Ok(false) => {}
+                    Ok(true) => {
+                        turns += 1;
+                        self.cursor = Some(key);
+                    }
+                    Err(error) => self.unreadable(&mut tail, &error, now),
                 }
-            } else if let Err(error) = looked {
-                tracing::warn!(file = %tail.entry.path.display(), "cannot look at it: {error}");
             }
             if tail.dirty {
-                tail.dirty = false;
-                self.moved.insert(key, tail.entry.clone());
+                self.journal_place(&mut tail);
             }
             if tail.shown != Some(tail.behind()) {
                 tail.shown = Some(tail.behind());
@@ -59,6 +57,39 @@ impl Core {
             self.tails.insert(key, tail);
         }
         turns > 0
+    }
+
+    /// One file's turn, if it has something new. Whether it has had it.
+    fn look_and_read(&mut self, tail: &mut Tail, now: Moment) -> std::io::Result<bool> {
+        let ending = self.is_ending(tail, now);
+        tail.look(now.mono)?;
+        if self.held(now) || tail.finished || !(tail.has_news() || ending) {
+            return Ok(false);
+        }
+        self.turn(tail, ending, now)?;
+        tail.failing = false;
+        Ok(true)
+    }
+
+    /// The system can't read the file. It is tried again for ever, except where the inputs have an end.
+    fn unreadable(&mut self, tail: &mut Tail, error: &std::io::Error, now: Moment) {
+        if !std::mem::replace(&mut tail.failing, true) {
+            let file = tail.entry.path.display();
+            tracing::warn!(%file, offset = tail.entry.offset, "cannot read: {error}; it is tried again each second");
+        }
+        tail.retry_at = Some(now.mono + RETRY);
+        let ended = tail.spooled && self.spool.as_ref().is_some_and(Spool::has_ended);
+        if self.settings.once || ended {
+            let (path, start, end) = (tail.entry.path.as_path(), tail.entry.offset, Some(tail.size));
+            let detail = format!("cannot read: {error}; the next run goes on from there");
+            self.lose(&Loss { reason: "unreadable", path, start, end, batch: None, detail: &detail }, now);
+            tail.finished = true;
+        }
+    }
+
+    /// The place of this file goes into the journal with the open batch.
+    fn journal_place(&mut self, tail: &mut Tail) {
+        self.moved.insert(tail.entry.key, tail.place());
     }
 
     /// Whether what stands at its end without a line end is a line, since nothing more is expected.
@@ -112,8 +143,7 @@ impl Core {
                         at += taken;
                         tail.advance(&buffer[..at], taken, true);
                         if self.batcher.is_full() {
-                            self.moved.insert(tail.entry.key, tail.entry.clone());
-                            tail.dirty = false;
+                            self.journal_place(tail);
                             self.seal();
                             if self.is_window_full() {
                                 return Ok(());
@@ -173,8 +203,7 @@ impl Core {
         line::to_event(bytes, settings, &mut carry, &mut event);
         if self.batcher.is_full_for(event.len()) {
             // All up to the line before this one.
-            self.moved.insert(tail.entry.key, tail.entry.clone());
-            tail.dirty = false;
+            self.journal_place(tail);
             self.seal();
             if self.is_window_full() {
                 self.event = event;
@@ -225,8 +254,7 @@ impl Core {
         tail.restart(self.contents)?;
         // Journaled at once, and with it what was read of the old content: else a new run would take the file for
         // one that was truncated while no agent ran.
-        tail.dirty = false;
-        self.moved.insert(tail.entry.key, tail.entry.clone());
+        self.journal_place(tail);
         self.seal();
         self.staged_files.append(&mut self.moved);
         Ok(())

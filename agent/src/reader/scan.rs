@@ -11,19 +11,22 @@
 //!
 //! Limits: `max_files` handles; the places of [`MAX_CLOSED`] files that are left alone.
 
-use super::core::{Core, GRACE, LOOK, Mode, Moment};
+use super::core::{Core, GRACE, LOOK, Mode, Moment, RETRY};
+use super::locate::{Locator, Place, Wanted};
 use super::notes::{self, Loss};
+use crate::files::discover::Match;
 use crate::files::identity::{Key, born};
 use crate::files::tail::{self, Tail};
 use crate::journal::recovery::{Found, Verdict, judge};
-use crate::journal::state::FileEntry;
+use crate::journal::state::{Batch, FileEntry};
 use logweir_proto::line::service_of_path;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-const MAX_CLOSED: usize = 4096;
+const MAX_CLOSED: usize = if cfg!(test) { 64 } else { 4096 };
 
 impl Core {
     /// Looks up the patterns.
@@ -36,16 +39,17 @@ impl Core {
         for tail in self.tails.values_mut().filter(|tail| !tail.spooled) {
             tail.matched = scan.files.contains_key(&tail.entry.key);
         }
-        for (key, path) in &scan.files {
+        for (key, found) in &scan.files {
             if let Some(tail) = self.tails.get_mut(key) {
-                if tail.entry.path != *path {
-                    tail.renamed(path, now.mono);
+                if tail.entry.path != found.path {
+                    tail.renamed(&found.path, now.mono);
                 }
             } else if !self.settings.once {
-                self.follow_new(path, now);
-            } else if first {
-                self.pending.push(path.clone());
+                self.follow_new(&found.path, now);
             }
+        }
+        if first && self.settings.once {
+            self.pending = scan.files.clone();
         }
         for (path, why) in scan.passed_over {
             self.say_once(&path, &format!("not followed: {why}"));
@@ -55,13 +59,53 @@ impl Core {
 
     /// With `once`: files that were found at the start get their handles one after another.
     pub(super) fn follow_pending(&mut self, now: Moment) {
-        while self.tails.len() < self.settings.max_files.max(1)
-            && let Some(path) = self.pending.pop()
+        let mut moved = BTreeMap::new();
+        while self.tails.len() + moved.len() < self.settings.max_files.max(1)
+            && let Some((key, found)) = self.pending.pop_first()
         {
-            if let Err(error) = self.follow(&path, None, now) {
-                self.say_once(&path, &format!("cannot read it: {error}"));
+            match open(&found.path).and_then(|file| Ok((Key::of(&file.metadata()?) == key).then_some(file))) {
+                Ok(Some(file)) => self.read_once(key, &found, file, now),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    self.missed(key, &found, "unreadable", &error.to_string(), now);
+                }
+                Ok(None) | Err(_) => {
+                    moved.insert(key, found);
+                }
             }
         }
+        if moved.is_empty() {
+            return;
+        }
+        // They have other names by now, or none.
+        let scan = self.patterns.scan(&self.settings.state_dir);
+        let wanted = |found: &Match| Wanted { paths: [found.path.clone()].into(), read: true };
+        let wanted = moved.iter().map(|(key, found)| (*key, wanted(found))).collect();
+        let locator = Locator::new(&scan.files, &wanted);
+        for (key, found) in moved {
+            match locator.find(key, &[&found.path], |_, _| false) {
+                Place::Here(path, file) => self.read_once(key, &Match { path, ..found }, file, now),
+                Place::Gone => self.missed(key, &found, "deleted", "it was deleted before its turn", now),
+                Place::Unknown => {
+                    self.missed(key, &found, "unreadable", "it isn't where it was, nor beside that", now);
+                }
+            }
+        }
+    }
+
+    fn read_once(&mut self, key: Key, found: &Match, file: File, now: Moment) {
+        if let Err(error) = self.follow_file(file, &found.path, None, now) {
+            self.missed(key, found, "unreadable", &error.to_string(), now);
+        }
+    }
+
+    /// With `once`: a file that was there at the start, and can't be read.
+    fn missed(&mut self, key: Key, found: &Match, reason: &'static str, why: &str, now: Moment) {
+        let start = self.known(key).map_or(0, |entry| entry.offset);
+        let end = Some(found.stamp.size.max(start));
+        if reason == "deleted" && end == Some(start) {
+            return;
+        }
+        self.lose(&Loss { reason, path: &found.path, start, end, batch: None, detail: why }, now);
     }
 
     /// Follows a file that a pattern matches.
@@ -100,7 +144,7 @@ impl Core {
         let spooled = service.is_some();
         let mut known = None;
         if let Some(entry) = self.known(key) {
-            let spooled = spooled || entry.path.starts_with(self.settings.state_dir.join("spool"));
+            let spooled = spooled || self.settings.is_spooled(&entry.path);
             match judge_file(&entry, &file, path, spooled)? {
                 Verdict::Same => known = Some(entry),
                 verdict => self.lose_rest(&entry, verdict, now),
@@ -149,14 +193,14 @@ impl Core {
 
     /// Other content stands where a file was: what had not been read of it is gone.
     fn lose_rest(&mut self, entry: &FileEntry, verdict: Verdict, now: Moment) {
-        // A segment goes when all of its lines are settled.
-        if entry.has_no_rest() || entry.path.starts_with(self.settings.state_dir.join("spool")) {
-            return;
-        }
         let reason = if verdict == Verdict::Truncated { "truncated" } else { "replaced" };
         let detail = "other content stands in its place; what followed, if anything, was not read";
-        let (path, start) = (&entry.path, entry.offset);
-        self.lose(&Loss { reason, path, start, end: None, batch: None, detail }, now);
+        // A segment goes when all of its lines are settled.
+        if !self.settings.is_spooled(&entry.path)
+            && let Some(loss) = Loss::of_rest(entry, reason, detail)
+        {
+            self.lose(&loss, now);
+        }
     }
 
     /// Notes a loss; it is written with the next commit.
@@ -195,14 +239,12 @@ impl Core {
 
     /// Lets go of files that have come to their end.
     pub(super) fn close_files(&mut self, now: Moment) {
-        let finished = |tail: &&Tail| tail.finished && !self.moved.contains_key(&tail.entry.key);
+        let mut closed = false;
+        let finished =
+            |tail: &&Tail| tail.finished && !tail.spooled && !self.moved.contains_key(&tail.entry.key);
         let keys: Vec<Key> = self.tails.values().filter(finished).map(|tail| tail.entry.key).collect();
         for key in keys {
             let Some(tail) = self.tails.get_mut(&key) else { continue };
-            if tail.spooled {
-                self.drop_segment(key, now);
-                continue;
-            }
             let left = !tail.matched || tail.unlinked;
             if !self.settings.once {
                 // It was at its end when it had been still for the grace; now it isn't, or matches again.
@@ -212,7 +254,7 @@ impl Core {
                     continue;
                 }
             }
-            let Some(tail) = self.tails.remove(&key) else { continue };
+            let Some(mut tail) = self.tails.remove(&key) else { continue };
             self.metrics.forget(&tail.entry.path.to_string_lossy());
             if self.settings.once {
                 self.done.insert(key);
@@ -220,11 +262,15 @@ impl Core {
             if tail.unlinked {
                 self.forget(key);
             } else if left {
-                self.staged_files.insert(key, FileEntry { closed_ms: Some(now.unix_ms), ..tail.entry });
-                self.forget_oldest();
+                self.staged_files.insert(key, FileEntry { closed_ms: Some(now.unix_ms), ..tail.place() });
+                closed = true;
             } else {
-                self.staged_files.insert(key, FileEntry { at_end: true, ..tail.entry });
+                // A read that failed hasn't come to the end.
+                self.staged_files.insert(key, FileEntry { at_end: !tail.failing, ..tail.place() });
             }
+        }
+        if closed {
+            self.forget_oldest();
         }
     }
 
@@ -239,7 +285,7 @@ impl Core {
             if tail.unlinked {
                 gone.push(*key);
             } else {
-                self.staged_files.insert(*key, FileEntry { at_end: true, ..tail.entry.clone() });
+                self.staged_files.insert(*key, FileEntry { at_end: true, ..tail.place() });
             }
         }
         for key in gone {
@@ -255,43 +301,61 @@ impl Core {
 
     /// Keeps the number of files that are left alone bounded.
     fn forget_oldest(&mut self) {
-        let closed = |entry: &&FileEntry| entry.closed_ms.is_some();
-        let closed: Vec<&FileEntry> = self.journal.state().files.values().filter(closed).collect();
-        if closed.len() > MAX_CLOSED
-            && let Some(oldest) = closed.iter().min_by_key(|entry| entry.closed_ms)
-        {
-            let key = oldest.key;
-            if !self.staged_files.contains_key(&key) {
-                self.staged.forgotten.push(key);
-            }
+        let mut closed: BTreeMap<Key, i64> = BTreeMap::new();
+        for entry in self.journal.state().files.values().chain(self.staged_files.values()) {
+            match entry.closed_ms {
+                Some(closed_ms) => closed.insert(entry.key, closed_ms),
+                None => closed.remove(&entry.key),
+            };
+        }
+        for key in &self.staged.forgotten {
+            closed.remove(key);
+        }
+        let mut oldest: Vec<(i64, Key)> =
+            closed.into_iter().map(|(key, closed_ms)| (closed_ms, key)).collect();
+        oldest.sort_unstable();
+        let too_many = oldest.len().saturating_sub(MAX_CLOSED);
+        for (_, key) in oldest.into_iter().take(too_many) {
+            self.forget(key);
         }
     }
 
-    /// Deletes a segment of the spool when all of it is settled, and that is durable.
-    fn drop_segment(&mut self, key: Key, now: Moment) {
-        let Some(tail) = self.tails.get(&key) else { return };
-        let waits = |batch: &crate::journal::state::Batch| {
-            batch.pieces.iter().any(|piece| piece.path == tail.entry.path)
+    /// Deletes the segments of the spool of which all is settled. Nothing is staged when it is called.
+    ///
+    /// # Errors
+    /// When the journal can't be made durable. A segment that can't be deleted is tried again later.
+    pub(super) fn drop_segments(&mut self, now: Moment) -> io::Result<()> {
+        let Some(spool) = self.spool.as_ref().filter(|_| self.mode != Mode::Over) else { return Ok(()) };
+        let done = |tail: &&Tail| {
+            let waiting = |batch: &Batch| batch.pieces.iter().any(|piece| piece.path == tail.entry.path);
+            tail.spooled
+                && tail.finished
+                && !tail.failing
+                && !tail.waits(now.mono)
+                && !self.moved.contains_key(&tail.entry.key)
+                && spool.is_complete(&tail.entry.path)
+                && !self.journal.state().batches.values().any(waiting)
         };
-        let needed = self.journal.state().batches.values().chain(&self.staged.sealed).any(waits)
-            || self.staged_files.contains_key(&key)
-            || !self.staged.settled.is_empty()
-            || self.mode == Mode::Over;
-        let last = self.spool.as_ref().is_none_or(|spool| !spool.is_complete(&tail.entry.path));
-        if needed || last {
-            return;
+        let done: Vec<Key> = self.tails.values().filter(done).map(|tail| tail.entry.key).collect();
+        if done.is_empty() {
+            return Ok(());
         }
-        if let Err(error) = self.journal.sync() {
-            return self.failed("the journal", &error, now);
-        }
-        let path = tail.entry.path.clone();
-        match self.spool.as_ref().map(|spool| spool.drop_segment(&path)) {
-            Some(Err(error)) => self.failed("the spool", &error, now),
-            _ => {
-                self.tails.remove(&key);
-                self.forget(key);
+        self.journal.sync()?;
+        for key in done {
+            let Some(tail) = self.tails.get_mut(&key) else { continue };
+            let path = tail.entry.path.clone();
+            match self.spool.as_ref().map(|spool| spool.drop_segment(&path)) {
+                Some(Err(error)) => {
+                    tail.retry_at = Some(now.mono + RETRY);
+                    self.say_once(&path, &format!("cannot delete this segment of the spool: {error}"));
+                }
+                _ => {
+                    self.tails.remove(&key);
+                    self.forget(key);
+                }
             }
         }
+        Ok(())
     }
 
     fn say_once(&mut self, path: &Path, what: &str) {

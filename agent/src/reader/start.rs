@@ -7,7 +7,7 @@ use super::core::{Core, Moment, Parts};
 use super::locate::Locator;
 use super::recover::{Recovered, Recovery, wanted};
 use super::scan::open as open_file;
-use crate::files::discover::Patterns;
+use crate::files::discover::{Match, Patterns};
 use crate::files::tail::{Tail, before};
 use crate::handoff::{ReadError, Wake};
 use crate::journal::state::State;
@@ -58,14 +58,13 @@ pub(super) fn open(
     let old = if cfg!(feature = "fault-journal-ignored") { None } else { Journal::read(&dir)? };
 
     let scan = patterns.scan(&dir);
-    let spool_dir = dir.join("spool");
-    let used = old.iter().flat_map(|state| state.files.values()).filter(|e| e.path.starts_with(&spool_dir));
+    let spool_dir = settings.spool_dir();
+    let used = old.iter().flat_map(|state| state.files.values()).filter(|e| settings.is_spooled(&e.path));
     let used = used.filter_map(|entry| spool::number(&entry.path)).max().unwrap_or(0);
     let mut recovered = match &old {
         Some(old) => {
             let locator = Locator::new(&scan.files, &wanted(old));
-            let (settings, metrics, spool) = (&settings, &metrics, spool_dir.clone());
-            Recovery { settings, metrics, locator, spool, now }.run(old)?
+            Recovery { settings: &settings, metrics: &metrics, locator, now }.run(old)?
         }
         None => Recovered { state: first_state(&settings, scan.files.values()), ..Recovered::default() },
     };
@@ -121,12 +120,12 @@ fn lock(dir: &Path) -> Result<File, ReadError> {
 }
 
 /// Where the files that are there at the very first start begin.
-fn first_state<'a>(settings: &Reading, files: impl Iterator<Item = &'a PathBuf>) -> State {
+fn first_state<'a>(settings: &Reading, files: impl Iterator<Item = &'a Match>) -> State {
     let mut state = State::default();
     if settings.from == From::Beginning || settings.once {
         return state;
     }
-    for path in files {
+    for Match { path, .. } in files {
         let entry = open_file(path).and_then(|file| {
             let offset = end_of_lines(&file)?;
             Tail::first_entry(&file, path.clone(), service_of_path(path), offset)

@@ -180,6 +180,25 @@ impl Rig {
         assert!(self.core().unsettled.is_empty());
     }
 
+    /// The same with `once`, until it ends.
+    fn drain_once(&mut self) {
+        for _ in 0..100 {
+            self.settle_down();
+            self.settle_all();
+            if self.ended.is_some() {
+                return;
+            }
+            self.pass(100);
+        }
+        panic!("it doesn't end");
+    }
+
+    /// The disk has room again.
+    fn drain_after_failure(&mut self) {
+        self.core().journal.fails = false;
+        self.drain();
+    }
+
     /// As SIGTERM does, when all is settled soon.
     fn stop(&mut self) {
         let now = self.now;

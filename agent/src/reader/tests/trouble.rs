@@ -213,3 +213,139 @@ fn an_idle_reader_waits_for_the_next_scan() {
     }
     assert!(waited >= Duration::from_secs(8), "{waited:?}");
 }
+
+/// Reading it fails with EIO, and looking at it doesn't.
+fn unreadable() -> File {
+    File::open("/proc/self/mem").unwrap()
+}
+
+fn only_tail(rig: &mut Rig) -> &mut crate::files::tail::Tail {
+    rig.core().tails.values_mut().next().unwrap()
+}
+
+/// How often a reader does something within ten seconds when nothing but time wakes it.
+fn steps_in_ten_seconds(rig: &mut Rig) -> usize {
+    let end = rig.now.mono + Duration::from_secs(10);
+    let mut steps = 0;
+    while rig.now.mono < end && steps < 10_000 {
+        steps += 1;
+        match rig.step() {
+            Next::Wait(wait) => rig.pass(u64::try_from(wait.as_millis()).unwrap().max(1)),
+            Next::Again => {}
+            Next::Ended(_) => break,
+        }
+        rig.take();
+    }
+    steps
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_tried_again_each_second_and_holds_up_no_other() {
+    let mut rig = Rig::started(|_| {});
+    rig.append("a.log", text(&numbered(0..3)));
+    rig.drain();
+    let file = only_tail(&mut rig).swap_file(unreadable());
+    // It is at its end for good, so that it is read without having grown.
+    delete(&rig.path("a.log"));
+    rig.append("b.log", text(&numbered(3..6)));
+    rig.run(12_000);
+    let steps = steps_in_ten_seconds(&mut rig);
+    assert!(steps <= 60, "{steps}");
+    rig.assert_sent(numbered(0..6));
+    only_tail(&mut rig).swap_file(file);
+    rig.drain();
+    assert_eq!(rig.core().tails.len(), 1, "it was read to its end, and let go");
+    assert!(rig.losses().is_empty(), "{:?}", rig.losses());
+}
+
+#[test]
+fn with_once_a_file_that_cannot_be_read_is_a_loss_and_the_run_ends() {
+    let mut rig = Rig::new(|settings| {
+        settings.once = true;
+        settings.window_batches = 1;
+    });
+    rig.append("a.log", text(&numbered(0..20)));
+    rig.start();
+    rig.settle_down();
+    let file = only_tail(&mut rig).swap_file(unreadable());
+    rig.settle_all();
+    rig.run(3000);
+    rig.settle_all();
+    assert_eq!(rig.ended, Some(Ended { unsettled: 0, rejected: 0, losses: 1 }));
+    assert_eq!(rig.losses()[0]["reason"], "unreadable");
+    assert_eq!(rig.losses()[0]["start"], text(&numbered(0..10)).len());
+    drop(file);
+    rig.restart();
+    rig.drain();
+    rig.assert_sent(numbered(0..20));
+}
+
+#[test]
+fn with_once_a_file_that_cannot_be_opened_is_a_loss() {
+    let mut rig = Rig::new(|settings| {
+        settings.once = true;
+        settings.patterns.push("/proc/self/mem".to_owned());
+    });
+    rig.append("a.log", text(&numbered(0..3)));
+    rig.start();
+    rig.drain_once();
+    assert_eq!(rig.ended, Some(Ended { unsettled: 0, rejected: 0, losses: 1 }));
+    assert_eq!(rig.losses()[0]["file"], "/proc/self/mem");
+    rig.assert_sent(numbered(0..3));
+}
+
+#[test]
+fn with_once_files_that_are_renamed_before_their_turn_are_read_and_deleted_ones_named() {
+    let mut rig = Rig::new(|settings| {
+        settings.once = true;
+        settings.max_files = 1;
+        settings.window_batches = 1;
+    });
+    for name in 0..6 {
+        rig.append(&format!("{name}.log"), text(&numbered(20 * name..20 * name + 20)));
+    }
+    rig.start();
+    rig.settle_down();
+    // The first one is open, and can't go on before something is settled.
+    for name in 1..5 {
+        rig.rename(&format!("{name}.log"), &format!("{name}.old"));
+    }
+    delete(&rig.path("5.log"));
+    rig.drain_once();
+    assert_eq!(rig.ended, Some(Ended { unsettled: 0, rejected: 0, losses: 1 }));
+    let losses = rig.losses();
+    assert_eq!((losses.len(), &losses[0]["reason"]), (1, &Value::from("deleted")));
+    assert!(losses[0]["file"].as_str().unwrap().ends_with("5.log"));
+    rig.assert_sent(numbered(0..100));
+}
+
+#[test]
+fn while_nothing_can_be_written_the_reader_waits() {
+    let mut rig = Rig::started(|settings| settings.linger = Duration::from_secs(60));
+    rig.append("a.log", text(&numbered(0..3)));
+    rig.settle_down();
+    rig.append("a.log", text(&numbered(3..30)));
+    rig.core().journal.fails = true;
+    // By then it is high time for the places, and for the open batch.
+    rig.run(70_000);
+    let steps = steps_in_ten_seconds(&mut rig);
+    assert!(steps <= 60, "{steps}");
+    rig.drain_after_failure();
+    rig.assert_sent(numbered(0..30));
+}
+
+#[test]
+fn never_more_closed_files_are_remembered_than_allowed() {
+    let mut rig = Rig::started(|settings| settings.max_files = 500);
+    for name in 0..200 {
+        rig.append(&format!("{name}.log"), text(&numbered(name..name + 1)));
+    }
+    rig.drain();
+    for name in 0..200 {
+        rig.rename(&format!("{name}.log"), &format!("{name}.old"));
+    }
+    rig.drain();
+    let closed = rig.core().journal.state().files.values().filter(|entry| entry.closed_ms.is_some()).count();
+    assert_eq!((closed, rig.core().tails.len()), (64, 0));
+    rig.assert_sent(numbered(0..200));
+}
