@@ -2,11 +2,11 @@
 
 use crate::pressure::LONGEST;
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use logweir_proto::answer::{Problem, ProblemCode, RejectedEvent};
-use logweir_proto::headers;
+use logweir_proto::{BatchId, headers};
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -70,17 +70,17 @@ impl Refusal {
                 map.insert(name, value);
             }
         }
-        match self.code {
-            ProblemCode::Unauthenticated => {
-                map.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            ProblemCode::MethodNotAllowed => {
-                map.entry(ALLOW).or_insert(HeaderValue::from_static("POST"));
-            }
-            _ => {}
+        if self.code == ProblemCode::Unauthenticated {
+            map.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         reply
     }
+}
+
+/// 200: what a 202 would say, of events that were not put into the queue.
+pub(crate) fn dry_run(batch: Option<BatchId>, accepted: u64, rejected: &[RejectedEvent]) -> Reply {
+    let batch = batch.map(|batch| batch.to_string());
+    json(&serde_json::json!({"dry_run": true, "batch": batch, "accepted": accepted, "rejected": rejected}))
 }
 
 /// 202 with this body.
@@ -106,7 +106,8 @@ pub(crate) fn closing(mut reply: Reply) -> Reply {
     reply
 }
 
-fn reply(status: u16, kind: &'static str, body: Bytes) -> Reply {
+/// An answer with a body of this media type.
+pub(crate) fn reply(status: u16, kind: &'static str, body: Bytes) -> Reply {
     let mut reply = Response::new(Full::new(body));
     *reply.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -126,6 +127,7 @@ fn whole_seconds(after: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::header::SERVER;
 
     #[test]
     fn retry_after_is_rounded_up_and_bounded() {
@@ -145,8 +147,8 @@ mod tests {
         assert_eq!(reply.headers()["content-type"], "application/problem+json");
         let reply = Refusal::new(ProblemCode::Unauthenticated, "who?").into_reply();
         assert_eq!(reply.headers()["www-authenticate"], "Bearer");
-        let reply = Refusal::new(ProblemCode::MethodNotAllowed, "how?").into_reply();
-        assert_eq!(reply.headers()["allow"], "POST");
         assert!(reply.headers().get("retry-after").is_none());
+        let reply = Refusal::new(ProblemCode::NotFound, "where?").header(SERVER, "a\nb".into()).into_reply();
+        assert!(reply.headers().get("server").is_none(), "what is no header's value is left out");
     }
 }

@@ -34,10 +34,6 @@ impl Batch<'_> {
     pub(crate) async fn enqueue(mut self, identity: &Identity) -> Result<Reply, Refusal> {
         let rejected = std::mem::take(&mut self.judged.rejected);
         match identity {
-            Identity::Batch(batch) if !batch.holds(self.judged.events) => Err(Refusal::new(
-                ProblemCode::Malformed,
-                "Logweir-Batch: the numbers of these events would pass the largest number there is",
-            )),
             Identity::Batch(batch) => self.add(*batch, rejected, None).await.1,
             Identity::Key(key) => self.add_numbered(rejected, Some(key)).await,
             Identity::None => self.add_numbered(rejected, None).await,

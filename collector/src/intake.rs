@@ -1,14 +1,16 @@
 //! The costly half of a request: read, decode, rate, validate, enqueue.
 
-use crate::answer::{Refusal, Reply};
+use crate::answer::{self, Refusal, Reply};
 use crate::auth::Agent;
 use crate::budget::Reservation;
 use crate::enqueue::Batch;
 use crate::quota::{Admission, Charge, Denial, Quotas};
+use crate::request::Identity;
 use crate::service::{Admitted, Shared, soon};
 use crate::upload::{Broken, Pace, Received, Upload};
 use crate::verdict::{self, Unpacked, Unreadable};
 use http::HeaderName;
+use logweir_proto::BatchId;
 use logweir_proto::answer::ProblemCode;
 use logweir_proto::encoding::Encoding;
 use logweir_proto::event::Rules;
@@ -26,7 +28,7 @@ pub(crate) async fn take(
     request: Admitted,
     upload: &mut Upload,
 ) -> Result<Reply, Refusal> {
-    let Admitted { agent, headers, hold_until } = request;
+    let Admitted { agent, headers, dry_run, hold_until } = request;
     let pace = Pace { speed: shared.args.min_body_speed, total: shared.args.body_timeout };
     let read = upload.read(pace, shared.limits.wire_bytes, &shared.budget).await;
     let Received { bytes: wire, reserved } = read.map_err(|broken| of_broken(shared, broken, &agent))?;
@@ -41,6 +43,7 @@ pub(crate) async fn take(
     let unpacked = unpacked.map_err(of_unreadable)?;
     let reserved = shrink(reserved, unpacked.memory());
     shared.metrics.received(wire_bytes, unpacked.decoded_bytes());
+    let batch = numbered(&headers.identity, unpacked.events)?;
 
     let charge = rate(shared, &agent, &unpacked, hold_until).await?;
 
@@ -50,7 +53,9 @@ pub(crate) async fn take(
     let memory = unpacked.memory() + unpacked.decoded_bytes();
     let (judged, reserved) = work.run(reserved, memory, move || verdict::judge(unpacked, &rules)).await?;
     let _reserved = shrink(reserved, judged.body.len());
-    shared.metrics.rejected(&judged.reasons);
+    if !dry_run {
+        shared.metrics.rejected(&judged.reasons);
+    }
     if judged.accepted() == 0 {
         charge.keep();
         let mut refusal =
@@ -58,11 +63,31 @@ pub(crate) async fn take(
         refusal.rejected = Some(judged.rejected);
         return Err(refusal);
     }
+    if dry_run {
+        // It made the same work.
+        charge.keep();
+        return Ok(answer::dry_run(batch, judged.accepted(), &judged.rejected));
+    }
     let traceparent = headers.traceparent;
     let batch = Batch { shared, agent: &agent, judged, now_ms, traceparent, hold_until };
     let reply = batch.enqueue(&headers.identity).await?;
     charge.keep();
     Ok(reply)
+}
+
+/// The batch that the client named, if it did.
+///
+/// # Errors
+/// 400 when there are no such numbers.
+fn numbered(identity: &Identity, events: u64) -> Result<Option<BatchId>, Refusal> {
+    match identity {
+        Identity::Batch(batch) if batch.holds(events) => Ok(Some(*batch)),
+        Identity::Batch(_) => Err(Refusal::new(
+            ProblemCode::Malformed,
+            "Logweir-Batch: the numbers of these events would pass the largest number there is",
+        )),
+        Identity::Key(_) | Identity::None => Ok(None),
+    }
 }
 
 /// Work on a body, with its memory reserved before.

@@ -8,7 +8,7 @@
 //!             gate ◄── the queue's depth, each 200 ms
 //! ```
 //!
-//! Pure, without clock and I/O: `auth` (who), `request` (headers), `verdict` (events), `pressure` (room),
+//! Pure, without clock and I/O: `auth` (who), `route` (path, method, query), `request` (headers), `verdict` (events), `pressure` (room),
 //! `answer` (problems), `numbers` (the collector as a producer). The others are the shell around them.
 //!
 //! Invariants: nothing is acknowledged before the queue has it; nobody unauthenticated makes the collector read
@@ -20,6 +20,7 @@ mod answer;
 mod auth;
 mod budget;
 pub mod config;
+mod documents;
 mod enqueue;
 mod gate;
 mod intake;
@@ -29,6 +30,8 @@ mod own_limits;
 mod pressure;
 mod quota;
 mod request;
+mod request_id;
+mod route;
 mod server;
 mod service;
 mod socket;

@@ -7,10 +7,6 @@ use logweir_proto::answer::ProblemCode;
 use logweir_proto::encoding::Encoding;
 use logweir_proto::headers;
 
-/// The path that takes events.
-pub(crate) const EVENTS_PATH: &str = "/v1/events";
-/// The path that tells a caller its limits.
-pub(crate) const LIMITS_PATH: &str = "/v1/limits";
 /// The longest Idempotency-Key, in characters.
 const MAX_KEY_CHARS: usize = 255;
 /// The largest header section that is answered with a problem; far larger ones are cut off by the parser.

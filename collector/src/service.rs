@@ -3,7 +3,7 @@
 //! The order of the checks is part of the interface: what fails early costs nothing.
 //!
 //! ```text
-//! headers' size → path, method → who → draining, in flight, pressure → type, encoding, identity
+//! headers' size → path, method → who → draining, in flight, pressure → query, type, encoding, identity
 //!   → declared length → read (intake) → decode → rate → validate → enqueue
 //! ```
 //!
@@ -20,12 +20,14 @@ use crate::numbers::Numbers;
 use crate::own_limits;
 use crate::pressure::spread;
 use crate::quota::Limiters;
-use crate::request::{self, EVENTS_PATH, Headers, Identity, LIMITS_PATH};
+use crate::request::{self, Headers, Identity};
+use crate::request_id::{self, REQUEST_ID};
+use crate::route::{self, Route};
 use crate::tokens_file::TokensFile;
 use crate::upload::Upload;
-use http::header::{ALLOW, AUTHORIZATION};
+use http::header::AUTHORIZATION;
 use http::request::Parts;
-use http::{HeaderName, Method, Request};
+use http::{HeaderName, Request};
 use hyper::body::Incoming;
 use logweir_proto::answer::ProblemCode;
 use logweir_proto::{Limits, headers};
@@ -36,6 +38,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 /// When to come back after an answer that says nothing of when: spread by agent from once to twice this.
 const SOON: Duration = Duration::from_secs(1);
@@ -64,6 +67,8 @@ pub(crate) struct Shared {
 pub(crate) struct Admitted {
     pub(crate) agent: Agent,
     pub(crate) headers: Headers,
+    /// Whether only the verdicts are asked for.
+    pub(crate) dry_run: bool,
     /// Until when it may be held.
     pub(crate) hold_until: Instant,
 }
@@ -80,15 +85,19 @@ pub(crate) async fn answer(shared: &Arc<Shared>, peer: IpAddr, request: Request<
     let begun = Instant::now();
     let _living = Living::new(&shared.metrics.in_flight);
     let (head, body) = request.into_parts();
+    let id = request_id::of(&head.headers);
     let mut upload = Upload::new(body);
-    let (reply, code) = match take(shared, peer, &head, &mut upload, begun).await {
-        Ok(reply) => (reply, if head.uri.path() == LIMITS_PATH { "limits" } else { "accepted" }),
+    let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
+    let taken = take(shared, peer, &head, &mut upload, begun).instrument(span.clone()).await;
+    let (mut reply, code) = match taken {
+        Ok(taken) => taken,
         Err(refusal) => {
             let (status, code) = (refusal.status(), refusal.code.as_str());
-            tracing::debug!(status, code, %peer, detail = ?refusal.detail, "refused");
+            span.in_scope(|| tracing::debug!(status, code, %peer, detail = ?refusal.detail, "refused"));
             (refusal.into_reply(), code)
         }
     };
+    reply.headers_mut().insert(REQUEST_ID, id);
     shared.metrics.answered(reply.status().as_u16(), code, begun.elapsed().as_secs_f64());
     // What is left of a body would be taken for the next request's headers.
     let unread = !upload.is_finished();
@@ -96,18 +105,43 @@ pub(crate) async fn answer(shared: &Arc<Shared>, peer: IpAddr, request: Request<
     Answered { reply, unread }
 }
 
+/// What a request gets, and the code under which that is counted.
+type Taken = (Reply, &'static str);
+
 async fn take(
     shared: &Arc<Shared>,
     peer: IpAddr,
     head: &Parts,
     upload: &mut Upload,
     begun: Instant,
-) -> Result<Reply, Refusal> {
-    check_target(head)?;
-    let agent = identify(shared, peer, head)?;
-    if head.uri.path() == LIMITS_PATH {
-        return Ok(own_limits::reply(&shared.args, &shared.limits, shared.limiters.quotas(), &agent));
+) -> Result<Taken, Refusal> {
+    if request::headers_too_large(&head.headers) {
+        let detail = "the headers must stay below 16 KiB together";
+        return Err(Refusal::new(ProblemCode::HeadersTooLarge, detail));
     }
+    let route = route::find(head)?;
+    let agent = identify(shared, peer, head)?;
+    match route {
+        Route::Events => events(shared, agent, head, upload, begun).await,
+        Route::Limits => {
+            route::no_query(&head.uri)?;
+            let quotas = shared.limiters.quotas();
+            Ok((own_limits::reply(&shared.args, &shared.limits, quotas, &agent), "limits"))
+        }
+        Route::Document(document) => {
+            route::no_query(&head.uri)?;
+            Ok((document.reply(&head.headers), "document"))
+        }
+    }
+}
+
+async fn events(
+    shared: &Arc<Shared>,
+    agent: Agent,
+    head: &Parts,
+    upload: &mut Upload,
+    begun: Instant,
+) -> Result<Taken, Refusal> {
     if shared.draining.load(Ordering::Relaxed) {
         let detail = "this collector is stopping; come back, or go to another";
         return Err(soon(ProblemCode::Draining, detail, &agent));
@@ -116,39 +150,21 @@ async fn take(
         return Err(soon(ProblemCode::Overloaded, "too many requests are in hand; come back later", &agent));
     };
     let hold_until = begun + shared.args.hold;
+    let dry_run = route::dry_run(&head.uri);
     let headers = request::parse(&head.headers);
-    // Whatever is wrong with the headers is said only after the pressure.
-    let identity = headers.as_ref().map_or(&Identity::None, |headers| &headers.identity);
-    check_pressure(shared, shard_of(shared, &agent, identity), &agent, hold_until).await?;
+    if !matches!(dry_run, Ok(true)) {
+        // Whatever is wrong with query and headers is said only after the pressure.
+        let identity = headers.as_ref().map_or(&Identity::None, |headers| &headers.identity);
+        check_pressure(shared, shard_of(shared, &agent, identity), &agent, hold_until).await?;
+    }
+    let dry_run = dry_run?;
     let headers = headers.map_err(|(code, detail)| Refusal::new(code, detail))?;
     let limit = shared.limits.wire_bytes;
     if headers.declared.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > limit)) {
         return Err(intake::wire_too_large(limit));
     }
-    intake::take(shared, Admitted { agent, headers, hold_until }, upload).await
-}
-
-fn check_target(head: &Parts) -> Result<(), Refusal> {
-    if request::headers_too_large(&head.headers) {
-        return Err(Refusal::new(
-            ProblemCode::HeadersTooLarge,
-            "the headers must stay below 16 KiB together",
-        ));
-    }
-    if head.uri.path() == LIMITS_PATH {
-        return match head.method {
-            Method::GET | Method::HEAD => Ok(()),
-            _ => Err(Refusal::new(ProblemCode::MethodNotAllowed, "the limits are read by GET")
-                .header(ALLOW, "GET, HEAD".to_owned())),
-        };
-    }
-    if head.uri.path() != EVENTS_PATH {
-        return Err(Refusal::new(ProblemCode::NotFound, "events are taken by POST /v1/events"));
-    }
-    if head.method != Method::POST {
-        return Err(Refusal::new(ProblemCode::MethodNotAllowed, "events are taken by POST"));
-    }
-    Ok(())
+    let reply = intake::take(shared, Admitted { agent, headers, dry_run, hold_until }, upload).await?;
+    Ok((reply, if dry_run { "dry_run" } else { "accepted" }))
 }
 
 fn identify(shared: &Shared, peer: IpAddr, head: &Parts) -> Result<Agent, Refusal> {

@@ -10,5 +10,6 @@
 mod admission;
 mod answers;
 mod common;
+mod interface;
 mod outage;
 mod shards;
