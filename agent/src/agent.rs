@@ -10,18 +10,18 @@
 //! is in the channels then is in the journal too.
 
 use crate::config::Settings;
-use crate::handoff::{Ended, ReadError, Sealed, Wake};
+use crate::handoff::{Ended, ReadError, Sealed, Steering, Wake};
 use crate::metrics::Metrics;
 use crate::reader::Reader;
-use crate::send::delivery::Shared;
+use crate::send::delivery::{Shared, Speed};
 use crate::send::gate::Gate;
 use crate::send::http::{Http, TargetError};
-use crate::send::rate::MaxRate;
 use crate::send::{SendError, Sender};
 use logweir_telemetry::admin::{Admin, Readiness};
 use logweir_telemetry::exit::Exit;
 use logweir_telemetry::shutdown;
 use prometheus_client::registry::Registry;
+use reqwest::Url;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -76,12 +76,15 @@ pub(crate) async fn run(settings: Settings) -> Result<Exit, AgentError> {
     let (wake, wakes) = mpsc::channel::<Wake>(window + WAKES);
     let once = settings.reading.once;
     let state_dir = settings.reading.state_dir.clone();
+    let steering = Steering::default();
     let reader = {
-        let (reading, metrics, wake) = (settings.reading, metrics.clone(), wake.clone());
+        let (mut reading, metrics, wake) = (settings.reading, metrics.clone(), wake.clone());
+        reading.steering = steering.clone();
         tokio::task::spawn_blocking(move || Reader::open(reading, metrics, wakes, wake)).await??
     };
     readiness.set(CHECK, Ok(()));
-    tracing::info!(collector = %settings.target.collector, state_dir = %state_dir.display(), once, "the agent runs");
+    let collectors: Vec<&str> = settings.target.collectors.iter().map(Url::as_str).collect();
+    tracing::info!(collectors = collectors.join(", "), state_dir = %state_dir.display(), once, "the agent runs");
 
     let signals = shutdown::listen();
     let stop = signals.stop();
@@ -99,9 +102,9 @@ pub(crate) async fn run(settings: Settings) -> Result<Exit, AgentError> {
         beside.spawn(say_progress(metrics.clone(), Arc::clone(&gate)));
     }
     let mut sending = JoinSet::new();
-    let shared = Shared::new(http, gate, metrics.clone());
-    let max_rate = settings.max_rate.map(MaxRate::new);
-    sending.spawn(Sender::new(shared, settings.target.concurrency, max_rate).run(sealed, wake.clone()));
+    let speed = Speed { concurrency: settings.concurrency, max_rate: settings.max_rate, steering };
+    let shared = Shared::new(http, gate, metrics.clone(), speed);
+    sending.spawn(Sender::new(shared).run(sealed, wake.clone()));
     let mut reading = JoinSet::new();
     reading.spawn_blocking(move || reader.run(to_sender));
 

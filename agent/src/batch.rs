@@ -13,6 +13,7 @@
 //! at most [`MAX_PIECE_BYTES`] of the file (or one line).
 
 use crate::files::identity::Key;
+use crate::handoff::Steering;
 use crate::journal::state::Piece;
 use std::path::Path;
 use std::sync::Arc;
@@ -73,6 +74,8 @@ pub(crate) struct Taken {
 #[derive(Debug)]
 pub(crate) struct Batcher {
     limits: Limits,
+    /// What the collector takes, and how patiently.
+    steering: Steering,
     body: Vec<u8>,
     events: u64,
     pieces: Vec<Building>,
@@ -97,26 +100,31 @@ impl std::fmt::Debug for Building {
 
 impl Batcher {
     /// Nothing is open.
-    pub(crate) const fn new(limits: Limits) -> Self {
-        Self { limits, body: Vec::new(), events: 0, pieces: Vec::new(), since: None }
+    pub(crate) const fn new(limits: Limits, steering: Steering) -> Self {
+        Self { limits, steering, body: Vec::new(), events: 0, pieces: Vec::new(), since: None }
     }
 
     /// Whether an event of so many bytes must wait for the next batch.
     pub(crate) fn is_full_for(&self, event: usize) -> bool {
         let after = length(self.body.len()).saturating_add(length(event));
-        self.events > 0 && (self.is_full() || after > self.limits.bytes)
+        self.events > 0 && (self.is_full() || after > self.most_bytes())
     }
 
     /// Whether it should be sealed at once.
     pub(crate) fn is_full(&self) -> bool {
-        self.events >= self.limits.events.max(1)
-            || length(self.body.len()) >= self.limits.bytes
+        self.events >= self.limits.events.min(self.steering.batch_events()).max(1)
+            || length(self.body.len()) >= self.most_bytes()
             || self.pieces.len() >= MAX_PIECES
     }
 
     /// How long its first event may still wait; `None` when nothing is open.
     pub(crate) fn remaining(&self, now: Duration) -> Option<Duration> {
-        self.since.map(|since| (since + self.limits.linger).saturating_sub(now))
+        let linger = self.limits.linger.saturating_mul(self.steering.stretch());
+        self.since.map(|since| since.saturating_add(linger).saturating_sub(now))
+    }
+
+    fn most_bytes(&self) -> u64 {
+        self.limits.bytes.min(self.steering.batch_bytes())
     }
 
     /// Whether nothing is open.

@@ -1,6 +1,8 @@
 //! What can be set, which settings make no sense together, and the values that they become.
 
 use crate::files::discover::Patterns;
+use crate::handoff::Steering;
+use crate::send::client::Connecting;
 use crate::send::http::Target;
 use crate::send::rate::MAX_RATE;
 use crate::settings::{From, Reading};
@@ -10,6 +12,7 @@ use logweir_proto::limits::MAX_SERVICE_CHARS;
 use logweir_proto::line::Format;
 use logweir_proto::{Level, Limits};
 use logweir_telemetry::config::{CommonArgs, duration, size};
+use logweir_telemetry::redact::SecretUrl;
 use reqwest::Url;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,6 +24,8 @@ const ADMIN: &str = "127.0.0.1:4804";
 const SYSTEM_STATE_DIR: &str = "/var/lib/logweir-agent";
 /// How often patterns are looked up.
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);
+/// More collectors than anybody has in one list.
+const MAX_COLLECTORS: usize = 16;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -60,9 +65,10 @@ pub(crate) enum FormatArg {
 #[derive(Debug, Clone, Parser)]
 #[command(name = "logweir-agent", version, max_term_width = 110, after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The collector: http:// or https://, and the path before /v1/events if there is one
-    #[arg(long, value_name = "URL", value_parser = collector)]
-    pub(crate) collector: Url,
+    /// The collector: http:// or https://, and the path before /v1/events if there is one. With several (repeated, or
+    /// with commas) the first is asked as long as it answers, then the next, and the first again after a while
+    #[arg(long, value_name = "URL", value_parser = collector, value_delimiter = ',', required = true)]
+    pub(crate) collector: Vec<Url>,
     /// Files and globs to follow; - is stdin
     #[arg(value_name = "PATH-OR-GLOB", required = true)]
     pub(crate) paths: Vec<String>,
@@ -98,6 +104,15 @@ pub(crate) struct Args {
     /// Certificates (PEM) that are trusted besides the system's
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
+    /// The agent's own certificate and its chain (PEM), for collectors that ask for one; read again when it changes
+    #[arg(long, value_name = "FILE", requires = "client_key")]
+    pub(crate) client_cert: Option<PathBuf>,
+    /// Its key (PEM)
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    pub(crate) client_key: Option<PathBuf>,
+    /// The proxy to the collectors [default: for https:// what HTTPS_PROXY and NO_PROXY say, for http:// none]
+    #[arg(long, value_name = "URL")]
+    pub(crate) proxy: Option<SecretUrl>,
     /// Send no more events per second than this
     #[arg(long, value_name = "EVENTS_PER_S", value_parser = clap::value_parser!(u64).range(1..=MAX_RATE))]
     pub(crate) max_rate: Option<u64>,
@@ -152,6 +167,7 @@ pub(crate) struct Args {
 pub(crate) struct Settings {
     pub(crate) reading: Reading,
     pub(crate) target: Target,
+    pub(crate) concurrency: usize,
     pub(crate) max_rate: Option<u64>,
     pub(crate) admin: Option<SocketAddr>,
     pub(crate) shutdown_timeout: Duration,
@@ -163,7 +179,10 @@ impl Args {
     /// # Errors
     /// A sentence that names the flag and says what would be right.
     pub(crate) fn settings(&self, env: impl Fn(&str) -> Option<PathBuf>) -> Result<Settings, String> {
-        if !self.collector.username().is_empty() || self.collector.password().is_some() {
+        if self.collector.len() > MAX_COLLECTORS {
+            return Err(format!("--collector: at most {MAX_COLLECTORS} of them"));
+        }
+        if self.collector.iter().any(|url| !url.username().is_empty() || url.password().is_some()) {
             // Said here, and without the URL: clap would print it.
             return Err("--collector: no name or password belongs there; --token-file says who the agent is"
                 .to_owned());
@@ -179,14 +198,19 @@ impl Args {
         Ok(Settings {
             reading: self.reading(env)?,
             target: Target {
-                collector: self.collector.clone(),
+                collectors: self.collector.clone(),
                 id: self.agent_id()?,
                 token_file: self.token_file.clone(),
-                ca_file: self.ca_file.clone(),
-                connect_timeout: self.connect_timeout,
+                connecting: Connecting {
+                    ca_file: self.ca_file.clone(),
+                    client_cert: self.client_cert.clone().zip(self.client_key.clone()),
+                    proxy: self.proxy.clone(),
+                    connect_timeout: self.connect_timeout,
+                    concurrency: self.concurrency.into(),
+                },
                 request_timeout: self.request_timeout,
-                concurrency: self.concurrency.into(),
             },
+            concurrency: self.concurrency.into(),
             max_rate: self.max_rate,
             admin,
             shutdown_timeout: self.shutdown_timeout,
@@ -254,6 +278,7 @@ impl Args {
             timezone,
             timezone_name,
             linger: self.linger,
+            steering: Steering::default(),
             batch_events: self.batch_events,
             batch_bytes: self.batch_bytes,
             max_line_bytes: usize::try_from(self.max_line_bytes).unwrap_or(usize::MAX),

@@ -12,6 +12,8 @@
 use bytes::Bytes;
 use logweir_proto::{BatchId, Seq};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Of zstd: higher levels cost several times the CPU for a few percent.
 const LEVEL: i32 = 3;
@@ -57,6 +59,53 @@ pub(crate) struct Reject {
     pub(crate) detail: String,
     /// The event as it was sent, without its line end.
     pub(crate) event: Vec<u8>,
+}
+
+/// What the sending half has learnt of the collector, and the reading half heeds when it builds batches. Clones share
+/// it; before anything is learnt it changes nothing.
+#[derive(Debug, Clone)]
+pub(crate) struct Steering(Arc<Learnt>);
+
+#[derive(Debug)]
+struct Learnt {
+    stretch: AtomicU32,
+    batch_events: AtomicU64,
+    batch_bytes: AtomicU64,
+}
+
+impl Default for Steering {
+    fn default() -> Self {
+        let (stretch, most) = (AtomicU32::new(1), || AtomicU64::new(u64::MAX));
+        Self(Arc::new(Learnt { stretch, batch_events: most(), batch_bytes: most() }))
+    }
+}
+
+impl Steering {
+    /// By how much the linger is stretched, 1 or more.
+    pub(crate) fn stretch(&self) -> u32 {
+        self.0.stretch.load(Ordering::Relaxed)
+    }
+
+    /// Stretches the linger by this factor from now on.
+    pub(crate) fn set_stretch(&self, factor: u32) {
+        self.0.stretch.store(factor.max(1), Ordering::Relaxed);
+    }
+
+    /// The most events that the collector takes in one batch.
+    pub(crate) fn batch_events(&self) -> u64 {
+        self.0.batch_events.load(Ordering::Relaxed)
+    }
+
+    /// The most bytes (before compression) that it takes in one batch.
+    pub(crate) fn batch_bytes(&self) -> u64 {
+        self.0.batch_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The collector's limits are these.
+    pub(crate) fn set_limits(&self, batch_events: u64, batch_bytes: u64) {
+        self.0.batch_events.store(batch_events.max(1), Ordering::Relaxed);
+        self.0.batch_bytes.store(batch_bytes.max(1), Ordering::Relaxed);
+    }
 }
 
 /// What wakes the reader thread.

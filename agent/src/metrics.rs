@@ -42,6 +42,10 @@ pub(crate) struct Metrics {
     pub(crate) retries: Counter,
     held: Family<Reason, Counter<f64, AtomicU64>>,
     pub(crate) in_flight: Gauge,
+    /// Collectors that aren't asked just now, since they fail.
+    pub(crate) collectors_down: Gauge,
+    /// How many batches may be on their way at a time, as the collector's answers steer it.
+    pub(crate) window: Gauge,
     pub(crate) unsettled_batches: Gauge,
     /// 1 while the window of unsettled batches (or the spool) is full.
     pub(crate) reading_stopped: Gauge,
@@ -90,6 +94,16 @@ impl Metrics {
             m.held,
         );
         registry.register("in_flight_batches", "Batches that wait for their answer just now", m.in_flight);
+        registry.register(
+            "collectors_down",
+            "Collectors that are not asked just now, since they fail",
+            m.collectors_down,
+        );
+        registry.register(
+            "window_batches",
+            "How many batches may wait for their answer at a time, as pressure and refusals steer it",
+            m.window,
+        );
         registry.register("unsettled_batches", "Batches sealed and not yet settled", m.unsettled_batches);
         registry.register(
             "reading_stopped",

@@ -1,5 +1,6 @@
 //! What the two halves are told, after flags have become values.
 
+use crate::handoff::Steering;
 use jiff::tz::TimeZone;
 use logweir_proto::Level;
 use logweir_proto::line::Format;
@@ -41,6 +42,8 @@ pub(crate) struct Reading {
     pub(crate) timezone_name: String,
     /// How long the first event of a batch waits for others.
     pub(crate) linger: Duration,
+    /// What the sending half has learnt of the collector.
+    pub(crate) steering: Steering,
     /// A batch with so many events is sealed.
     pub(crate) batch_events: u64,
     /// A batch with so many bytes (before compression) is sealed.

@@ -129,6 +129,7 @@ impl Core {
         let Parts { settings, metrics, patterns, journal, rejects, losses, spool, recovered } = parts;
         let limits =
             Limits { events: settings.batch_events, bytes: settings.batch_bytes, linger: settings.linger };
+        let batcher = Batcher::new(limits, settings.steering.clone());
         Self {
             parsing: Parsing {
                 format: settings.format,
@@ -154,7 +155,7 @@ impl Core {
             scanned: false,
             named: BTreeSet::new(),
             folders: None,
-            batcher: Batcher::new(limits),
+            batcher,
             moved: BTreeMap::new(),
             producer: ProducerId::new(Uuid::new_v4()),
             next: Some(Seq::FIRST),

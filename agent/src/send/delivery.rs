@@ -13,11 +13,14 @@
 //! Limits: a batch that must be taken apart (413, 415, rejects) is decoded in memory, up to what it was before
 //! compression; that happens on the runtime's thread, since it is rare and takes milliseconds.
 
-use crate::handoff::{Reject, Sealed, Settled};
+use crate::handoff::{Reject, Sealed, Settled, Steering};
 use crate::metrics::Metrics;
+use crate::send::collectors::{Asked, Collectors};
 use crate::send::gate::{Gate, Whose};
 use crate::send::http::{Post, Request};
-use crate::send::policy::{self, Action, Asked, Outcome};
+use crate::send::pace::Pace;
+use crate::send::policy::{self, Action, Outcome, Reason};
+use crate::send::rate::Rates;
 use crate::send::trace::Trace;
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -30,8 +33,6 @@ use thiserror::Error;
 
 /// The level of halves; the same as the whole batch's.
 const ZSTD_LEVEL: i32 = 3;
-/// From this pressure on, batches go one by one, so that the queue need not refuse them.
-const HIGH_PRESSURE: f64 = 0.8;
 
 /// What all deliveries share.
 #[derive(Debug)]
@@ -41,20 +42,42 @@ pub(crate) struct Shared<P> {
     pub(crate) metrics: Metrics,
     /// The collector (or something before it) doesn't take zstd, and has taken a batch without.
     pub(crate) identity: AtomicBool,
-    /// The queue is nearly full.
-    pub(crate) pressed: AtomicBool,
+    /// Which collector is asked.
+    pub(crate) collectors: Collectors,
+    /// How many at a time.
+    pub(crate) pace: Pace,
+    /// How much a second.
+    pub(crate) rates: Rates,
+    /// What the reading half heeds.
+    pub(crate) steering: Steering,
 }
 
 impl<P: Post> Shared<P> {
-    pub(crate) fn new(post: P, gate: Arc<Gate>, metrics: Metrics) -> Arc<Self> {
+    /// What is shared, with all collectors up and nothing learnt of them.
+    pub(crate) fn new(post: P, gate: Arc<Gate>, metrics: Metrics, speed: Speed) -> Arc<Self> {
+        let Speed { concurrency, max_rate, steering } = speed;
         Arc::new(Self {
+            collectors: Collectors::new(post.collectors()),
             post,
             gate,
             metrics,
             identity: AtomicBool::new(false),
-            pressed: AtomicBool::new(false),
+            pace: Pace::new(concurrency, steering.clone()),
+            rates: Rates::new(max_rate),
+            steering,
         })
     }
+}
+
+/// How fast batches may be sent.
+#[derive(Debug)]
+pub(crate) struct Speed {
+    /// The most at a time.
+    pub(crate) concurrency: usize,
+    /// The most events a second.
+    pub(crate) max_rate: Option<u64>,
+    /// Shared with the reading half.
+    pub(crate) steering: Steering,
 }
 
 /// A body that isn't what the journal says. Nothing is given up for it: the next run reads the events anew.
@@ -128,43 +151,77 @@ impl<P: Post> Delivery<'_, P> {
         Ok(rejects)
     }
 
-    /// Waits for its turn, makes one attempt, and tells the gate how it went.
+    /// Waits for its turn, asks one collector after the other until one of them says more than that it can't, and tells
+    /// the gate how it went.
     async fn attempt(&self, part: &Part, tries: &mut u64) -> Result<Action, Damaged> {
-        let (id, metrics) = (self.id_of(part)?, &self.shared.metrics);
-        let events = u64::try_from(part.events).unwrap_or(u64::MAX);
+        let id = self.id_of(part)?;
         let whose = Whose { batch: id, trace: self.trace.id() };
+        let pass = self.shared.gate.enter().await;
+        let mut asked = Asked::default();
+        let mut action = None;
+        while let Some(to) = self.shared.collectors.next(&mut asked) {
+            let next = self.ask(to, part, id, tries).await;
+            let elsewhere = match &next {
+                Action::Hold(hold) => self.shared.collectors.held(to, hold),
+                _ => {
+                    self.shared.collectors.went(to);
+                    false
+                }
+            };
+            action = Some(next);
+            if !elsewhere {
+                break;
+            }
+        }
+        let action = action.ok_or(Damaged::Numbers { id })?;
+        let gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.shared.metrics.collectors_down.set(gauge(self.shared.collectors.down()));
+        match &action {
+            Action::Hold(hold) => {
+                if hold.reason.is_pressure() {
+                    self.shared.pace.refused();
+                }
+                if hold.reason == Reason::RateLimited {
+                    self.shared.rates.refused();
+                }
+                pass.held(hold, whose);
+            }
+            _ => pass.went(whose),
+        }
+        self.shared.metrics.window.set(gauge(self.shared.pace.window()));
+        Ok(action)
+    }
+
+    /// One attempt at one collector.
+    async fn ask(&self, to: usize, part: &Part, id: BatchId, tries: &mut u64) -> Action {
+        let metrics = &self.shared.metrics;
+        let events = u64::try_from(part.events).unwrap_or(u64::MAX);
         let request = Request {
             id,
             body: part.body.clone(),
             encoding: part.encoding,
             traceparent: self.trace.parent(rand::random()),
         };
-        let pass = self.shared.gate.enter().await;
         if *tries > 0 {
             metrics.retries.inc();
         }
         *tries += 1;
         metrics.sent_bytes.inc_by(u64::try_from(part.body.len()).unwrap_or(u64::MAX));
         metrics.in_flight.inc();
-        let outcome = self.shared.post.post(request).await;
+        let outcome = self.shared.post.post(to, request).await;
         metrics.in_flight.dec();
         metrics.answered(match &outcome {
             Outcome::Answer(answer) => Some(answer.status),
             Outcome::Failed(_) => None,
         });
-        let action =
-            policy::decide(&Asked { id, events, encoding: part.encoding }, &outcome, Timestamp::now());
-        match &action {
-            Action::Hold(hold) => pass.held(hold, whose),
-            _ => pass.went(whose),
-        }
+        let asked = policy::Asked { id, events, encoding: part.encoding };
+        let action = policy::decide(&asked, &outcome, Timestamp::now());
         if let (Outcome::Answer(answer), Action::Settled { .. }) = (&outcome, &action) {
-            let pressed = answer.pressure.is_some_and(|pressure| pressure >= HIGH_PRESSURE);
-            self.shared.pressed.store(pressed, Ordering::Relaxed);
+            self.shared.pace.taken(answer.pressure.unwrap_or(0.0));
             self.shared.identity.store(part.encoding == Encoding::Identity, Ordering::Relaxed);
         }
-        tracing::debug!(batch = %id, trace_id = %self.trace, events, attempt = *tries, ?action, "attempted");
-        Ok(action)
+        tracing::debug!(batch = %id, trace_id = %self.trace, collector = to, events, attempt = *tries, ?action, "attempted");
+        action
     }
 
     fn settled(

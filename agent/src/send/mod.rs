@@ -1,21 +1,26 @@
 //! The sending half: gets every sealed batch acknowledged, for ever if need be.
 //!
 //! ```text
-//! reader ── Sealed ──► Sender ──► max-rate ──► delivery, up to --concurrency at a time ──► HTTP
+//! reader ── Sealed ──► Sender ──► rates ──►    delivery, up to --concurrency at a time ──► HTTP
 //!    ▲                   │                        each asks the one gate before an attempt
 //!    └── Wake::Settled ──┘
 //! ```
 //!
 //! policy (pure): what an answer means · voice (pure): when to speak · retry_after (pure) · gate: what one is told,
-//! all heed · delivery: one batch until it is settled · http, token, trace, rate
+//! all heed · collectors: which one is asked · pace: how many at a time · delivery: one batch until it is settled ·
+//! client, http, token, trace, rate
 //!
 //! Invariants: each batch that came in is reported once; reporting never keeps the sender from taking batches in, so
 //! the two halves can't block each other. At most `--concurrency` batches are in memory here besides those that wait
 //! in the channel, and the reader's window bounds both.
 
+pub(crate) mod client;
+mod collectors;
 pub(crate) mod delivery;
 pub(crate) mod gate;
 pub(crate) mod http;
+mod limits;
+pub(crate) mod pace;
 pub(crate) mod policy;
 pub(crate) mod rate;
 mod retry_after;
@@ -28,10 +33,8 @@ mod voice;
 use crate::handoff::{Sealed, Settled, Wake};
 use delivery::{Damaged, Shared, deliver};
 use http::Post;
-use rate::MaxRate;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use thiserror::Error;
 use tokio::sync::mpsc::{Receiver, Sender as Channel};
 use tokio::task::{JoinError, JoinSet};
@@ -50,8 +53,6 @@ pub(crate) enum SendError {
 /// The sender.
 pub(crate) struct Sender<P> {
     shared: Arc<Shared<P>>,
-    concurrency: usize,
-    max_rate: Option<MaxRate>,
     deliveries: JoinSet<Result<Settled, Damaged>>,
     /// Settled, and not yet reported; no more than the reader's window.
     settled: VecDeque<Settled>,
@@ -59,8 +60,8 @@ pub(crate) struct Sender<P> {
 
 impl<P: Post> Sender<P> {
     /// Nothing is sent yet.
-    pub(crate) fn new(shared: Arc<Shared<P>>, concurrency: usize, max_rate: Option<MaxRate>) -> Self {
-        Self { shared, concurrency, max_rate, deliveries: JoinSet::new(), settled: VecDeque::new() }
+    pub(crate) fn new(shared: Arc<Shared<P>>) -> Self {
+        Self { shared, deliveries: JoinSet::new(), settled: VecDeque::new() }
     }
 
     /// Sends until the channel of batches has ended and all of them are reported. Dropping it ends all attempts.
@@ -72,6 +73,7 @@ impl<P: Post> Sender<P> {
         tokio::select! {
             result = self.deliver_all(sealed, wakes) => result,
             () = watch_credentials(&shared) => Ok(()),
+            () = learn_limits(&shared) => Ok(()),
         }
     }
 
@@ -80,18 +82,14 @@ impl<P: Post> Sender<P> {
         mut sealed: Receiver<Sealed>,
         wakes: Channel<Wake>,
     ) -> Result<(), SendError> {
-        let (shared, max_rate) = (Arc::clone(&self.shared), self.max_rate.take());
-        let pay = async |events: u64| {
-            if let Some(rate) = &max_rate {
-                rate.pay(events, &shared.metrics).await;
-            }
-        };
-        // One batch at a time pays its part of --max-rate.
+        let shared = Arc::clone(&self.shared);
+        let pay = async |events, bytes| shared.rates.pay(events, bytes, &shared.metrics).await;
+        // One batch at a time pays its part of the rates.
         let mut paying: Option<Sealed> = None;
-        let mut payment = Box::pin(pay(0));
+        let mut payment = Box::pin(pay(0, 0));
         let mut ended = false;
         while !ended || paying.is_some() || !self.deliveries.is_empty() || !self.settled.is_empty() {
-            let room = self.deliveries.len() < self.limit();
+            let room = self.deliveries.len() < shared.pace.window();
             tokio::select! {
                 permit = wakes.reserve(), if !self.settled.is_empty() => {
                     let permit = permit.map_err(|_| SendError::ReaderGone)?;
@@ -110,18 +108,13 @@ impl<P: Post> Sender<P> {
                 batch = sealed.recv(), if !ended && room && paying.is_none() => match batch {
                     None => ended = true,
                     Some(batch) => {
-                        payment.set(pay(batch.events));
+                        payment.set(pay(batch.events, batch.plain_bytes));
                         paying = Some(batch);
                     }
                 },
             }
         }
         Ok(())
-    }
-
-    /// How many deliveries at a time, just now.
-    fn limit(&self) -> usize {
-        if self.shared.pressed.load(Ordering::Relaxed) { 1 } else { self.concurrency }
     }
 }
 
@@ -132,6 +125,18 @@ async fn watch_credentials<P: Post>(shared: &Shared<P>) {
         if shared.post.new_credentials().await {
             shared.gate.token_changed();
         }
+    }
+}
+
+/// For ever: asks now and then what the collector takes.
+async fn learn_limits<P: Post>(shared: &Shared<P>) {
+    loop {
+        let to = shared.collectors.preferred();
+        if let Some(limits) = shared.post.limits(to).await {
+            limits.steer(&shared.steering);
+            shared.rates.told(limits.quota);
+        }
+        tokio::time::sleep(limits::EVERY).await;
     }
 }
 

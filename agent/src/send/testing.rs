@@ -1,10 +1,11 @@
 //! A collector that answers by a script: no sockets, and time as the test says.
 
-use crate::handoff::Sealed;
+use crate::handoff::{Sealed, Steering};
 use crate::metrics::Metrics;
-use crate::send::delivery::Shared;
+use crate::send::delivery::{Shared, Speed};
 use crate::send::gate::Gate;
 use crate::send::http::{Post, Request};
+use crate::send::limits::OwnLimits;
 use crate::send::policy::{Answer, Outcome};
 use logweir_proto::answer::Problem;
 use logweir_proto::{BatchId, Seq, encoding, ndjson};
@@ -50,6 +51,8 @@ pub(crate) fn settle(request: &Sent, rejected: &[u64]) -> Outcome {
 #[derive(Debug, Clone)]
 pub(crate) struct Sent {
     request: Request,
+    /// The collector that it went to.
+    pub(crate) to: usize,
     pub(crate) attempt: usize,
     at: Instant,
 }
@@ -81,6 +84,11 @@ pub(crate) struct Scripted {
     sent: Mutex<Vec<Sent>>,
     /// How long each answer takes.
     pub(crate) takes: Duration,
+    collectors: usize,
+    concurrency: usize,
+    max_rate: Option<u64>,
+    /// What it says of its limits.
+    limits: Option<OwnLimits>,
 }
 
 impl Scripted {
@@ -92,13 +100,43 @@ impl Scripted {
         takes: Duration,
         script: impl Fn(&Sent) -> Outcome + Send + Sync + 'static,
     ) -> Arc<Self> {
-        Arc::new(Self { script: Box::new(script), sent: Mutex::default(), takes })
+        Arc::new(Self {
+            script: Box::new(script),
+            sent: Mutex::default(),
+            takes,
+            collectors: 1,
+            concurrency: 4,
+            max_rate: None,
+            limits: None,
+        })
+    }
+
+    /// So many collectors.
+    pub(crate) fn of(self: Arc<Self>, collectors: usize) -> Arc<Self> {
+        Arc::new(Self { collectors, ..Arc::into_inner(self).unwrap() })
+    }
+
+    /// So many batches at a time.
+    pub(crate) fn at_a_time(self: Arc<Self>, concurrency: usize) -> Arc<Self> {
+        Arc::new(Self { concurrency, ..Arc::into_inner(self).unwrap() })
+    }
+
+    /// At most so many events a second.
+    pub(crate) fn at_most(self: Arc<Self>, events_per_s: u64) -> Arc<Self> {
+        Arc::new(Self { max_rate: Some(events_per_s), ..Arc::into_inner(self).unwrap() })
+    }
+
+    /// It says this of its limits.
+    pub(crate) fn saying(self: Arc<Self>, limits: OwnLimits) -> Arc<Self> {
+        Arc::new(Self { limits: Some(limits), ..Arc::into_inner(self).unwrap() })
     }
 
     pub(crate) fn shared(self: &Arc<Self>) -> Arc<Shared<Arc<Self>>> {
         let metrics = Metrics::new().0;
         let gate = Gate::new(metrics.clone(), Readiness::default());
-        Shared::new(Arc::clone(self), gate, metrics)
+        let steering = Steering::default();
+        let speed = Speed { concurrency: self.concurrency, max_rate: self.max_rate, steering };
+        Shared::new(Arc::clone(self), gate, metrics, speed)
     }
 
     pub(crate) fn sent(&self) -> Vec<Sent> {
@@ -111,15 +149,23 @@ impl Scripted {
 }
 
 impl Post for Arc<Scripted> {
-    async fn post(&self, request: Request) -> Outcome {
+    fn collectors(&self) -> usize {
+        self.collectors
+    }
+
+    async fn post(&self, to: usize, request: Request) -> Outcome {
         let sent = {
             let mut all = self.sent.lock().unwrap();
-            let sent = Sent { request, attempt: all.len(), at: Instant::now() };
+            let sent = Sent { request, to, attempt: all.len(), at: Instant::now() };
             all.push(sent.clone());
             sent
         };
         tokio::time::sleep(self.takes).await;
         (self.script)(&sent)
+    }
+
+    async fn limits(&self, _: usize) -> Option<OwnLimits> {
+        self.limits
     }
 
     async fn new_credentials(&self) -> bool {

@@ -7,8 +7,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 /// Sends these batches and gives back the first numbers of those that were reported, in order.
-async fn reported(post: &Arc<Scripted>, concurrency: usize, batches: &[(u64, u64)]) -> Vec<u64> {
-    let sender = Sender::new(post.shared(), concurrency, None);
+async fn reported(post: &Arc<Scripted>, batches: &[(u64, u64)]) -> Vec<u64> {
+    let sender = Sender::new(post.shared());
     reported_by(sender, batches, 1).await
 }
 
@@ -45,7 +45,7 @@ async fn every_batch_is_reported_once_whatever_happens() {
         _ => settle(request, &[]),
     });
     let batches: Vec<(u64, u64)> = (0..100).map(|n| (1 + n * 8, 8)).collect();
-    let mut seen = reported(&post, 4, &batches).await;
+    let mut seen = reported(&post, &batches).await;
     seen.sort_unstable();
     assert_eq!(seen, batches.iter().map(|(seq, _)| *seq).collect::<Vec<_>>());
 }
@@ -53,26 +53,68 @@ async fn every_batch_is_reported_once_whatever_happens() {
 #[tokio::test(start_paused = true)]
 async fn no_more_are_posted_at_a_time_than_allowed() {
     for (concurrency, seconds) in [(1, 12.0), (4, 3.0)] {
-        let post = Scripted::slow(Duration::from_secs(1), |request| settle(request, &[]));
+        let post =
+            Scripted::slow(Duration::from_secs(1), |request| settle(request, &[])).at_a_time(concurrency);
         let begun = Instant::now();
         let batches: Vec<(u64, u64)> = (1..=12).map(|n| (n, 1)).collect();
-        reported(&post, concurrency, &batches).await;
+        reported(&post, &batches).await;
         let took = begun.elapsed().as_secs_f64();
         assert!((seconds..seconds + 0.1).contains(&took), "{concurrency}: {took}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_high_queue_is_fed_one_batch_at_a_time() {
+async fn a_high_queue_is_fed_ever_more_slowly() {
     let post = Scripted::slow(Duration::from_secs(1), |request| match settle(request, &[]) {
         Outcome::Answer(answer) => Outcome::Answer(policy::Answer { pressure: Some(0.9), ..answer }),
         failed => failed,
     });
     let begun = Instant::now();
     let batches: Vec<(u64, u64)> = (1..=12).map(|n| (n, 1)).collect();
-    reported(&post, 4, &batches).await;
+    reported(&post, &batches).await;
     let took = begun.elapsed().as_secs_f64();
-    assert!((9.0..9.1).contains(&took), "four at first, then one by one: {took}");
+    assert!((8.0..8.1).contains(&took), "four at first, then two, then one by one: {took}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_collector_costs_no_batch_its_turn_and_is_asked_again_later() {
+    // The first one is dead from the 10th to the 60th second.
+    let begun = Instant::now();
+    let post = Scripted::slow(Duration::from_millis(100), move |request| {
+        let second = begun.elapsed().as_secs();
+        if request.to == 0 && (10..60).contains(&second) {
+            Outcome::Failed("refused".into())
+        } else {
+            settle(request, &[])
+        }
+    })
+    .of(2)
+    .at_a_time(1);
+    let batches: Vec<(u64, u64)> = (1..=1_500).map(|n| (n, 1)).collect();
+    assert_eq!(reported(&post, &batches).await.len(), 1_500);
+    let sent = post.sent();
+    let second = |at: Instant| (at - begun).as_secs();
+    let to_second: Vec<_> = sent.iter().zip(post.times()).filter(|(sent, _)| sent.to == 1).collect();
+    let first_and_last = (second(to_second[0].1), second(to_second[to_second.len() - 1].1));
+    assert_eq!(first_and_last.0, 10, "at once");
+    assert!((60..121).contains(&first_and_last.1), "back after a while: {first_and_last:?}");
+    let failed = sent.len() - 1_500;
+    assert!((4..20).contains(&failed), "and not asked all the time: {failed}");
+    let by_number: std::collections::HashSet<_> = sent.iter().map(|sent| sent.id).collect();
+    assert_eq!(by_number.len(), 1_500, "each batch under its one name, whoever is asked");
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_all_collectors_dead_the_gate_closes_as_with_one() {
+    let begun = Instant::now();
+    let post = Scripted::new(move |request| {
+        if begun.elapsed().as_secs() < 300 { Outcome::Failed("refused".into()) } else { settle(request, &[]) }
+    })
+    .of(3);
+    assert_eq!(reported(&post, &[(1, 1), (2, 1)]).await.len(), 2);
+    let attempts = post.sent().len();
+    assert!(attempts < 80, "{attempts}");
+    assert!(begun.elapsed().as_secs() <= 361, "at most the longest backoff later");
 }
 
 #[tokio::test(start_paused = true)]
@@ -88,7 +130,7 @@ async fn one_refusal_is_heeded_by_all() {
     });
     let begun = Instant::now();
     let batches: Vec<(u64, u64)> = (1..=20).map(|n| (n, 1)).collect();
-    reported(&post, 4, &batches).await;
+    reported(&post, &batches).await;
     let times: Vec<f64> = post.times().iter().map(|at| (*at - begun).as_secs_f64()).collect();
     assert_eq!(times.len(), 24, "the four that were on their way, and no further refusal");
     assert!(times[4] >= 5.0 && times[5] > times[4], "one probe first: {times:?}");
@@ -96,8 +138,8 @@ async fn one_refusal_is_heeded_by_all() {
 
 #[tokio::test(start_paused = true)]
 async fn the_rate_is_a_limit_for_all_batches_together() {
-    let post = Scripted::new(|request| settle(request, &[]));
-    let sender = Sender::new(post.shared(), 4, Some(MaxRate::new(100)));
+    let post = Scripted::new(|request| settle(request, &[])).at_most(100);
+    let sender = Sender::new(post.shared());
     let batches: Vec<(u64, u64)> = (0..20).map(|n| (1 + n * 50, 50)).collect();
     let begun = Instant::now();
     assert_eq!(reported_by(sender, &batches, 1).await.len(), 20);
@@ -112,6 +154,36 @@ async fn it_ends_when_its_reader_has_gone() {
     let (wake, wakes) = mpsc::channel(1);
     drop(wakes);
     to_sender.send(batch(1, 1)).await.unwrap();
-    let ended = Sender::new(post.shared(), 4, None).run(sealed, wake).await;
+    let ended = Sender::new(post.shared()).run(sealed, wake).await;
     assert!(matches!(ended, Err(SendError::ReaderGone)), "{ended:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quota_that_is_known_is_not_run_into() {
+    let body = r#"{"limits": {"batch_events": 10, "decoded_bytes": 1000, "wire_bytes": 1000},
+        "quota": {"events": {"rate": 100, "burst": 200}, "bytes": {"rate": 1000000, "burst": 1000000}}}"#;
+    let limits = limits::OwnLimits::parse(body.as_bytes()).unwrap();
+    // The collector's own bucket, which refuses what comes too soon.
+    let bucket = std::sync::Mutex::new((200.0_f64, Instant::now()));
+    let post = Scripted::slow(Duration::from_millis(5), move |request| {
+        let mut bucket = bucket.lock().unwrap();
+        let now = Instant::now();
+        bucket.0 = (bucket.0 + (now - bucket.1).as_secs_f64() * 100.0).min(200.0);
+        bucket.1 = now;
+        if bucket.0 < 50.0 {
+            let mut said = Problem::new(ProblemCode::RateLimited, "slowly");
+            said.retry_after_ms = Some(500);
+            return problem(&said);
+        }
+        bucket.0 -= 50.0;
+        settle(request, &[])
+    })
+    .saying(limits);
+    let batches: Vec<(u64, u64)> = (0..104).map(|n| (1 + n * 50, 50)).collect();
+    let begun = Instant::now();
+    assert_eq!(reported(&post, &batches).await.len(), 104);
+    let took = begun.elapsed().as_secs_f64();
+    assert!((47.5..54.5).contains(&took), "5,200 events, up to 200 at once and 100 a second: {took}");
+    let refused = post.sent().len() - 104;
+    assert!(refused <= 5, "{refused} refusals");
 }

@@ -6,5 +6,6 @@
 )]
 
 mod collector;
+mod collectors;
 mod ending;
 mod process;

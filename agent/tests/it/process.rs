@@ -35,12 +35,27 @@ impl Place {
         self.path(name).to_str().unwrap().to_owned()
     }
 
+    /// Adds lines of the same form to a file.
+    pub(crate) fn append(&self, name: &str, messages: &[String]) {
+        use std::io::Write as _;
+        let mut file = std::fs::OpenOptions::new().append(true).open(self.path(name)).unwrap();
+        for message in messages {
+            writeln!(file, "2026-11-24T10:00:00Z INFO {message}").unwrap();
+        }
+    }
+
     pub(crate) fn start(&self, collector: &str, args: &[&str]) -> Child {
+        self.start_with(collector, args, &[])
+    }
+
+    /// With these variables, and no others.
+    pub(crate) fn start_with(&self, collector: &str, args: &[&str], environment: &[(&str, &str)]) -> Child {
         Command::new(env!("CARGO_BIN_EXE_logweir-agent"))
             .args(["--collector", collector, "--timezone", "UTC", "--state-dir"])
             .arg(self.path("state"))
             .args(args)
             .env_clear()
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

