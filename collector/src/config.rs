@@ -61,7 +61,11 @@ pub struct Args {
     /// Bytes that an agent may send at once after a pause [default: 2 seconds' worth]
     #[arg(long, value_parser = size, value_name = "SIZE")]
     pub burst_bytes: Option<u64>,
-    /// How many agents' quotas are kept in mind; the least recently seen leaves
+    /// Quotas of some agents, by ID or beginning of an ID: a TOML file with tables such as [agents."batch/*"], and in
+    /// them rate, burst, rate-bytes, burst-bytes; read again when it changes, and on SIGHUP
+    #[arg(long, value_name = "FILE")]
+    pub quotas: Option<PathBuf>,
+    /// How many agents' quotas are kept in mind; the least recently seen leaves, and one with a token last
     #[arg(long, default_value_t = 100_000, value_name = "N")]
     pub max_agents: usize,
     /// The status that an agent over its quota is answered
@@ -249,7 +253,8 @@ impl Args {
         Window { now_ms, max_age_ms: ms(self.max_event_age), max_ahead_ms: ms(self.max_event_ahead) }
     }
 
-    pub(crate) fn quotas(&self) -> Quotas {
+    /// Of agents that the quotas file says nothing of.
+    pub(crate) fn default_quotas(&self) -> Quotas {
         let two_seconds = |rate: u64| rate.saturating_mul(2);
         Quotas {
             events: Quota::new(self.rate, self.burst.unwrap_or(two_seconds(self.rate))),

@@ -4,7 +4,7 @@ use crate::answer::{self, Refusal, Reply};
 use crate::auth::Agent;
 use crate::budget::Reservation;
 use crate::enqueue::Batch;
-use crate::quota::{Admission, Charge, Denial, Quotas};
+use crate::quota::{Admission, Ask, Charge, Denial};
 use crate::request::Identity;
 use crate::service::{Admitted, Shared, soon};
 use crate::upload::{Broken, Pace, Received, Upload};
@@ -45,7 +45,7 @@ pub(crate) async fn take(
     shared.metrics.received(wire_bytes, unpacked.decoded_bytes());
     let batch = numbered(&headers.identity, unpacked.events)?;
 
-    let charge = rate(shared, &agent, &unpacked, hold_until).await?;
+    let charge = rate(shared, &agent, headers.identity.mark(), &unpacked, hold_until).await?;
 
     let now_ms = unix_ms();
     let rules = Rules { max_bytes: limits.event_bytes, window: Some(shared.args.window(now_ms)) };
@@ -168,6 +168,7 @@ fn of_unreadable(unreadable: Unreadable) -> Refusal {
 async fn rate(
     shared: &Shared,
     agent: &Agent,
+    key: Option<u64>,
     unpacked: &Unpacked,
     hold_until: Instant,
 ) -> Result<Charge, Refusal> {
@@ -175,7 +176,9 @@ async fn rate(
     let patience = hold_until.saturating_duration_since(Instant::now());
     let patience = if slot.is_some() { patience } else { Duration::ZERO };
     let bytes = u64::try_from(unpacked.decoded_bytes()).unwrap_or(u64::MAX);
-    match shared.limiters.admit(&agent.id, unpacked.events, bytes, patience) {
+    let admission = shared.limiters.admit(&Ask { agent, events: unpacked.events, bytes, key, patience });
+    shared.metrics.agents.set(u64::try_from(shared.limiters.count()).unwrap_or(u64::MAX));
+    match admission {
         Admission::After(Duration::ZERO, charge) => Ok(charge),
         Admission::After(wait, charge) => {
             shared.metrics.held.inc();
@@ -185,14 +188,14 @@ async fn rate(
         }
         Admission::Refused(denial) => {
             shared.metrics.rate_limited(agent);
-            Err(rate_limited(shared.limiters.quotas(), denial, shared.args.quota_status))
+            Err(rate_limited(denial, shared.args.quota_status))
         }
     }
 }
 
 /// The refusal with the quotas and what is left of them, as draft-ietf-httpapi-ratelimit-headers-10 writes them.
-fn rate_limited(quotas: Quotas, denial: Denial, status: u16) -> Refusal {
-    let (events, bytes) = (quotas.events, quotas.bytes);
+fn rate_limited(denial: Denial, status: u16) -> Refusal {
+    let (events, bytes) = (denial.quotas.events, denial.quotas.bytes);
     let policy = format!(
         "\"events\";q={};w={}, \"bytes\";q={};w={};qu=\"content-bytes\"",
         events.burst,
@@ -200,7 +203,7 @@ fn rate_limited(quotas: Quotas, denial: Denial, status: u16) -> Refusal {
         bytes.burst,
         bytes.window_s()
     );
-    let reset = u64::try_from(denial.wait.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX);
+    let reset = u64::try_from(denial.come_back.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX);
     let left =
         format!("\"events\";r={};t={reset}, \"bytes\";r={};t={reset}", denial.events_left, denial.bytes_left);
     let detail = format!(
@@ -208,7 +211,7 @@ fn rate_limited(quotas: Quotas, denial: Denial, status: u16) -> Refusal {
         events.rate, bytes.rate
     );
     let mut refusal = Refusal::new(ProblemCode::RateLimited, detail)
-        .retry_after(denial.wait)
+        .retry_after(denial.come_back)
         .header(HeaderName::from_static("ratelimit-policy"), policy)
         .header(HeaderName::from_static("ratelimit"), left);
     refusal.status = Some(status);

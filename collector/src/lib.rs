@@ -39,6 +39,7 @@ mod summary;
 mod tokens_file;
 mod upload;
 mod verdict;
+mod watched;
 
 use crate::budget::Budget;
 use crate::config::Args;
@@ -46,17 +47,20 @@ use crate::gate::{Gate, REDIS_CHECK, Watcher};
 use crate::metrics::Metrics;
 use crate::numbers::Numbers;
 use crate::quota::Limiters;
+use crate::quota::table::Table;
 use crate::service::Shared;
 use crate::tokens_file::TokensFile;
+use crate::watched::Watched;
 use logweir_queue::Queue;
 use logweir_telemetry::admin::{Admin, Readiness};
 use prometheus_client::registry::Registry;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -91,6 +95,34 @@ pub struct Collector {
     addresses: (SocketAddr, SocketAddr),
 }
 
+/// The quotas of all agents, with those of the file as it is now.
+fn quotas(args: &Args) -> Result<Table, String> {
+    let Some(path) = &args.quotas else { return Ok(Table::new(args.default_quotas())) };
+    let table = watched::read(path).and_then(|text| Table::parse(&text, args.default_quotas()));
+    let table = table.map_err(|error| format!("the quotas file {}: {error}", path.display()))?;
+    tracing::info!(path = %path.display(), entries = table.len(), "quotas read");
+    Ok(table)
+}
+
+/// Looks after the quotas file until `stop`.
+async fn watch_quotas(
+    shared: Arc<Shared>,
+    path: PathBuf,
+    reload: watch::Receiver<()>,
+    stop: CancellationToken,
+) {
+    let apply = |text: &str| {
+        let table = Table::parse(text, shared.args.default_quotas())?;
+        let entries = table.len();
+        if shared.limiters.change(table) {
+            tracing::info!(entries, "quotas read again");
+        }
+        Ok(())
+    };
+    let errors = shared.metrics.quotas_errors.clone();
+    Watched { what: "the quotas file", path, errors }.run(apply, reload, stop).await;
+}
+
 /// Validates settings as a start would, without binding or connecting.
 ///
 /// # Errors
@@ -111,7 +143,7 @@ fn prepare(args: Args) -> Result<(Shared, Registry), StartError> {
         queue,
         gate: Arc::new(Gate::new(args.shards, args.room())),
         tokens: tokens.map(Arc::new),
-        limiters: Limiters::new(args.max_agents, args.quotas()),
+        limiters: Limiters::new(args.max_agents, quotas(&args).map_err(StartError::Settings)?),
         numbers: Numbers::new(Uuid::new_v4),
         metrics,
         budget: Budget::new(args.max_in_flight_bytes),
@@ -178,6 +210,11 @@ impl Collector {
         };
         helpers.spawn(watcher.run(ended.clone()));
         helpers.spawn(summary::run(shared.metrics.clone(), ended.clone()));
+        let reload = watch::Sender::new(());
+        if let Some(path) = shared.args.quotas.clone() {
+            helpers.spawn(watch_quotas(shared.clone(), path, reload.subscribe(), ended.clone()));
+        }
+        helpers.spawn(watched::on_hangup(reload, ended.clone()));
         if let Some(tokens) = shared.tokens.clone() {
             let (errors, ended) = (shared.metrics.tokens_errors.clone(), ended.clone());
             helpers.spawn(async move { tokens.watch(errors, ended).await });

@@ -45,6 +45,8 @@ pub(crate) struct Metrics {
     labelled: Arc<Mutex<HashSet<Arc<str>>>>,
     pub(crate) held: Counter,
     pub(crate) tokens_errors: Counter,
+    pub(crate) quotas_errors: Counter,
+    pub(crate) agents: Gauge<u64, AtomicU64>,
     pub(crate) connections: Gauge,
     pub(crate) in_flight: Gauge,
     pub(crate) redis_up: Gauge,
@@ -86,6 +88,8 @@ impl Metrics {
             labelled: Arc::default(),
             held: Counter::default(),
             tokens_errors: Counter::default(),
+            quotas_errors: Counter::default(),
+            agents: Gauge::default(),
             connections: Gauge::default(),
             in_flight: Gauge::default(),
             redis_up: Gauge::default(),
@@ -114,6 +118,12 @@ impl Metrics {
             "Changes of the tokens file that couldn't be read",
             m.tokens_errors,
         );
+        registry.register(
+            "quotas_file_errors",
+            "Changes of the quotas file that couldn't be read",
+            m.quotas_errors,
+        );
+        registry.register("remembered_agents", "Agents whose quotas are kept in mind", m.agents);
         registry.register("connections", "Open connections", m.connections);
         registry.register("in_flight_requests", "Requests that are worked on", m.in_flight);
         registry.register("redis_up", "Whether the queue can be used (1) or not (0)", m.redis_up);

@@ -82,9 +82,9 @@ impl View {
                 let base = Duration::try_from_secs_f64(entries.max(bytes)).unwrap_or(LONGEST);
                 // Two thirds, so that those who must wait longest are spread as well.
                 let base = base.clamp(SHORTEST, LONGEST * 2 / 3);
-                base + spread(agent, (base / 2).max(SHORTEST))
+                base + spread(agent, 0, (base / 2).max(SHORTEST))
             }
-            _ => STALLED + spread(agent, STALLED),
+            _ => STALLED + spread(agent, 0, STALLED),
         }
     }
 
@@ -111,10 +111,12 @@ fn seconds(amount: f64, rate: f64) -> Option<f64> {
     }
 }
 
-/// A time within `span` that is always the same for this agent, so that agents don't come back together.
-pub(crate) fn spread(agent: &str, span: Duration) -> Duration {
+/// A time within `span` that agent and turn decide, so that neither agents nor the requests of one come back
+/// together.
+pub(crate) fn spread(agent: &str, turn: u64, span: Duration) -> Duration {
     let mut hasher = DefaultHasher::new();
     agent.hash(&mut hasher);
+    turn.hash(&mut hasher);
     let share = (hasher.finish() >> 11) as f64 / (1_u64 << 53) as f64;
     span.mul_f64(share)
 }

@@ -6,6 +6,7 @@ use logweir_proto::BatchId;
 use logweir_proto::answer::ProblemCode;
 use logweir_proto::encoding::Encoding;
 use logweir_proto::headers;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 /// The longest Idempotency-Key, in characters.
 const MAX_KEY_CHARS: usize = 255;
@@ -30,6 +31,19 @@ pub(crate) enum Identity {
     Key(String),
     /// The collector numbers them.
     None,
+}
+
+impl Identity {
+    /// Stands for the identity: the same each time that the batch comes. `None` without one.
+    pub(crate) fn mark(&self) -> Option<u64> {
+        let mut hasher = DefaultHasher::new();
+        match self {
+            Identity::Batch(batch) => batch.hash(&mut hasher),
+            Identity::Key(key) => key.hash(&mut hasher),
+            Identity::None => return None,
+        }
+        Some(hasher.finish())
+    }
 }
 
 /// A request's headers.

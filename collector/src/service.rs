@@ -125,7 +125,7 @@ async fn take(
         Route::Events => events(shared, agent, head, upload, begun).await,
         Route::Limits => {
             route::no_query(&head.uri)?;
-            let quotas = shared.limiters.quotas();
+            let quotas = shared.limiters.quotas_of(&agent.id);
             Ok((own_limits::reply(&shared.args, &shared.limits, quotas, &agent), "limits"))
         }
         Route::Document(document) => {
@@ -232,5 +232,5 @@ pub(crate) fn queue_unavailable(agent: &Agent) -> Refusal {
 
 /// A refusal that says to come back in one to two seconds.
 pub(crate) fn soon(code: ProblemCode, detail: &'static str, agent: &Agent) -> Refusal {
-    Refusal::new(code, detail).retry_after(SOON + spread(&agent.id, SOON))
+    Refusal::new(code, detail).retry_after(SOON + spread(&agent.id, 0, SOON))
 }

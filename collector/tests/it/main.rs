@@ -12,4 +12,5 @@ mod answers;
 mod common;
 mod interface;
 mod outage;
+mod quota;
 mod shards;

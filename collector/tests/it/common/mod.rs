@@ -2,6 +2,7 @@
 //! that does exactly what it is told.
 
 pub(crate) mod http;
+pub(crate) mod process;
 pub(crate) mod redis;
 
 use self::http::{Answer, Client, get};

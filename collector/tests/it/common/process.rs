@@ -1,0 +1,69 @@
+//! The collector as a process of its own: for signals, and to look at its memory.
+
+use super::http::get;
+use super::redis::Redis;
+use super::wait_for;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+pub(crate) struct Process {
+    pub(crate) public: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    child: Child,
+    log: Arc<Mutex<String>>,
+}
+
+impl Process {
+    /// Starts on free ports and waits until it is ready.
+    pub(crate) async fn start(redis: &Redis, flags: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_logweir-collector"))
+            .args(["--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--log-format=json", "--redis"])
+            .arg(redis.url())
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let log = Arc::new(Mutex::new(String::new()));
+        let address = |line: &str, name: &str| -> Option<SocketAddr> {
+            let (_, rest) = line.split_once(&format!("\"{name}\":\""))?;
+            rest.split('"').next()?.parse().ok()
+        };
+        let (public, admin) = loop {
+            let line = lines.next().expect("the collector says where it listens").unwrap();
+            if line.contains("the collector runs") {
+                break (address(&line, "listen").unwrap(), address(&line, "admin").unwrap());
+            }
+        };
+        let noted = log.clone();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                *noted.lock().unwrap() += &(line + "\n");
+            }
+        });
+        let process = Self { public, admin, child, log };
+        wait_for("readiness", async || (get(admin, "/readyz").await.status == 200).then_some(())).await;
+        process
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    }
+
+    /// All that it has logged since it runs.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _already_ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
