@@ -14,8 +14,12 @@ fn pair() -> Pair {
     rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap()
 }
 
-/// Serves one https request per connection, each with 401, for ever; with `clients`, to those alone.
-fn tls_server(own: &Pair, clients: Option<&Pair>, protocols: &[&str]) -> SocketAddr {
+/// Serves one https request per connection, each with 401, for ever; with `clients`, to those alone. Sends what came first.
+fn tls_server(
+    own: &Pair,
+    clients: Option<&Pair>,
+    protocols: &[&str],
+) -> (SocketAddr, mpsc::Receiver<Vec<u8>>) {
     let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
@@ -34,6 +38,7 @@ fn tls_server(own: &Pair, clients: Option<&Pair>, protocols: &[&str]) -> SocketA
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let config = Arc::new(config);
+    let (say, first) = mpsc::sync_channel(8);
     std::thread::spawn(move || {
         for socket in listener.incoming() {
             let session = ServerConnection::new(Arc::clone(&config)).unwrap();
@@ -41,19 +46,15 @@ fn tls_server(own: &Pair, clients: Option<&Pair>, protocols: &[&str]) -> SocketA
             let mut buffer = [0; 4096];
             // A client that doesn't trust us, or isn't trusted, ends here.
             let Ok(n) = stream.read(&mut buffer) else { continue };
-            let answer: &[u8] =
-                if stream.conn.alpn_protocol() == Some(b"h2") && buffer[..n].starts_with(b"PRI * HTTP/2.0") {
-                    // GOAWAY, HTTP_1_1_REQUIRED: proof enough that it speaks HTTP/2.
-                    b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0d"
-                } else {
-                    b"HTTP/1.1 401 No\r\ncontent-length: 0\r\n\r\n"
-                };
-            if stream.write_all(answer).is_err() {
+            // Nobody may listen.
+            let _heard = say.try_send(buffer[..n].to_vec());
+            // Not HTTP/2, which ends such a connection.
+            if stream.write_all(b"HTTP/1.1 401 No\r\ncontent-length: 0\r\n\r\n").is_err() {
                 continue;
             }
         }
     });
-    address
+    (address, first)
 }
 
 /// Connecting with these files, and how a request to `host` ended.
@@ -72,7 +73,7 @@ fn connecting() -> Connecting {
 async fn https_needs_a_certificate_that_is_trusted() {
     let dir = tempfile::tempdir().unwrap();
     let (ours, other) = (pair(), pair());
-    let port = tls_server(&ours, None, &[]).port();
+    let port = tls_server(&ours, None, &[]).0.port();
     for (host, pair, trusted) in
         [("localhost", &ours, true), ("127.0.0.1", &ours, false), ("localhost", &other, false)]
     {
@@ -90,7 +91,7 @@ async fn a_collector_that_asks_for_a_certificate_gets_it_and_the_new_one_too() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
     let (server, known, unknown) = (pair(), pair(), pair());
-    let port = tls_server(&server, Some(&known), &[]).port();
+    let port = tls_server(&server, Some(&known), &[]).0.port();
     std::fs::write(path("ca.pem"), server.cert.pem()).unwrap();
     let write = |pair: &Pair| {
         std::fs::write(path("cert.pem"), pair.cert.pem()).unwrap();
@@ -116,11 +117,13 @@ async fn http_2_is_spoken_where_tls_agrees_on_it() {
     let (server, ca_file) = (pair(), dir.path().join("ca.pem"));
     std::fs::write(&ca_file, server.cert.pem()).unwrap();
     let connecting = Connecting { ca_file: Some(ca_file), ..connecting() };
-    let port = tls_server(&server, None, &["h2", "http/1.1"]).port();
-    let error = ask(&connecting, "localhost", port).await.unwrap_err();
-    assert!(error.contains("HTTP/1.1"), "the server's own frame arrived: {error}");
-    let port = tls_server(&server, None, &["http/1.1"]).port();
-    assert_eq!(ask(&connecting, "localhost", port).await, Ok(401));
+    let (address, first) = tls_server(&server, None, &["h2", "http/1.1"]);
+    assert!(ask(&connecting, "localhost", address.port()).await.is_err());
+    let heard = first.recv().unwrap();
+    assert!(heard.starts_with(b"PRI * HTTP/2.0\r\n"), "{heard:?}");
+    let (address, first) = tls_server(&server, None, &["http/1.1"]);
+    assert_eq!(ask(&connecting, "localhost", address.port()).await, Ok(401));
+    assert!(first.recv().unwrap().starts_with(b"GET / HTTP/1.1\r\n"));
 }
 
 #[tokio::test]
