@@ -72,6 +72,13 @@ pub(crate) struct Args {
     /// Files and globs to follow; - is stdin
     #[arg(value_name = "PATH-OR-GLOB", required = true)]
     pub(crate) paths: Vec<String>,
+    /// Files and folders to leave out: a glob of their names, or of whole paths where it has a /; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) exclude: Vec<String>,
+    /// Leave files alone that were last written to longer ago than this, until they are written to again (then all of
+    /// them is read); a file that is followed already stays so
+    #[arg(long, value_parser = duration, value_name = "DURATION")]
+    pub(crate) ignore_older: Option<Duration>,
     /// This agent's ID, where the collector asks for no token [default: the host's name]
     #[arg(long)]
     pub(crate) id: Option<String>,
@@ -148,8 +155,11 @@ pub(crate) struct Args {
     #[arg(long, value_parser = size, default_value = "64MiB", value_name = "SIZE")]
     pub(crate) spool_bytes: u64,
     /// How many files are followed; further ones are named in the log and left alone
-    #[arg(long, default_value_t = 1_024, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_files: u32,
+    /// How many of them are held open; the others, which have rested longest, are looked at once a second
+    #[arg(long, default_value_t = 512, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_open_files: u32,
 
     /// The admin address: /metrics, /healthz, /readyz [default: 127.0.0.1:4804; with --once none]
     #[arg(long, value_name = "ADDRESS")]
@@ -261,10 +271,12 @@ impl Args {
         };
         let patterns: Vec<String> = patterns.into_iter().cloned().collect();
         // The reader makes its own; here a wrong one is said before anything else happens, and with --check.
-        Patterns::new(&patterns)?;
+        Patterns::new(&patterns, &self.exclude)?;
         Ok(Reading {
             state_dir,
             patterns,
+            exclude: self.exclude.clone(),
+            ignore_older: self.ignore_older,
             stdin: !stdin.is_empty(),
             once: self.once,
             from: if self.once { From::Beginning } else { self.from },
@@ -286,6 +298,7 @@ impl Args {
             window_bytes: self.window_bytes,
             spool_bytes: self.spool_bytes,
             max_files: usize::try_from(self.max_files).unwrap_or(usize::MAX),
+            max_open_files: usize::try_from(self.max_open_files).unwrap_or(usize::MAX),
             scan_interval: SCAN_INTERVAL,
         })
     }

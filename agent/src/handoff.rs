@@ -113,8 +113,10 @@ impl Steering {
 pub(crate) enum Wake {
     /// The sender is done with a batch.
     Settled(Settled),
-    /// Something changed in a watched folder, or stdin brought something: look sooner than the next scan.
+    /// A name came or went in a watched folder, or stdin brought something: look sooner than the next scan.
     Look,
+    /// A file in a watched folder has grown.
+    Grown,
     /// Read nothing more; seal what has been read, and wait until all is settled.
     Stop,
     /// End now, whatever is unsettled: the next run sends it.

@@ -50,6 +50,7 @@ pub(crate) struct Metrics {
     /// 1 while the window of unsettled batches (or the spool) is full.
     pub(crate) reading_stopped: Gauge,
     pub(crate) files: Gauge,
+    pub(crate) open_files: Gauge,
     behind: Family<OfFile, Gauge>,
     rejects: Family<Reason, Counter>,
     lost_bytes: Family<Reason, Counter>,
@@ -111,6 +112,7 @@ impl Metrics {
             m.reading_stopped,
         );
         registry.register("files", "Files that are followed", m.files);
+        registry.register("open_files", "Files and segments of the spool that are open", m.open_files);
         registry.register("behind_bytes", "Bytes of a file that are not yet read", m.behind);
         registry.register("rejects", "Events and lines that went to the rejects file, by reason", m.rejects);
         registry.register(

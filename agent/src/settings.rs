@@ -24,6 +24,10 @@ pub(crate) struct Reading {
     pub(crate) state_dir: PathBuf,
     /// Paths and globs, as they were given.
     pub(crate) patterns: Vec<String>,
+    /// Globs of what is left out, as they were given.
+    pub(crate) exclude: Vec<String>,
+    /// Files that were last written to longer ago are not begun with.
+    pub(crate) ignore_older: Option<Duration>,
     /// Whether stdin is read (`-` among the paths).
     pub(crate) stdin: bool,
     /// Read to the end of the inputs, and end when all is settled.
@@ -58,6 +62,8 @@ pub(crate) struct Reading {
     pub(crate) spool_bytes: u64,
     /// The most files that are followed; further ones are named in the log and left alone.
     pub(crate) max_files: usize,
+    /// The most files that are held open; others are looked at by their names.
+    pub(crate) max_open_files: usize,
     /// How often the patterns are looked up, whatever wakes the reader in between.
     pub(crate) scan_interval: Duration,
 }

@@ -6,6 +6,8 @@
 //!                                                                can lead to a match are read
 //! ```
 //!
+//! Patterns that differ in their last level only share one walk, so hundreds of them in one folder cost about as much as one.
+//!
 //! Invariants: symbolic links are followed, and a file is found once however many names lead to it. The folder that
 //! holds the agent's own state is passed over.
 //!
@@ -13,7 +15,7 @@
 //! that was read is not read again, so links in a circle end. Compressed files are not read where a pattern matches them.
 
 use super::identity::{Key, Stamp};
-use globset::{GlobBuilder, GlobMatcher};
+use globset::{Glob, GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
@@ -28,7 +30,48 @@ const COMPRESSED: [&str; 8] = ["gz", "zst", "bz2", "xz", "lz4", "zip", "Z", "tgz
 #[derive(Debug)]
 pub(crate) struct Patterns {
     literal: Vec<PathBuf>,
-    globs: Vec<(PathBuf, Vec<Level>)>,
+    globs: Vec<Tree>,
+    exclude: Exclude,
+}
+
+/// Patterns that differ in their last level only: each folder is read once for all of them.
+#[derive(Debug)]
+struct Tree {
+    root: PathBuf,
+    levels: Vec<Level>,
+    names: GlobSet,
+}
+
+/// What is left out: by the whole path, or by the name where there is no `/` in the glob.
+#[derive(Debug)]
+struct Exclude {
+    paths: GlobSet,
+    names: GlobSet,
+}
+
+impl Exclude {
+    fn new(globs: &[String]) -> Result<Self, String> {
+        let (mut paths, mut names) = (GlobSetBuilder::new(), GlobSetBuilder::new());
+        for text in globs {
+            let wrong = |why: &dyn std::fmt::Display| format!("cannot exclude {text:?}: {why}");
+            if text.contains('/') {
+                let path = std::path::absolute(text).map_err(|error| wrong(&error))?;
+                paths.add(glob(&path.to_string_lossy()).map_err(|error| wrong(&error))?);
+            } else {
+                names.add(glob(text).map_err(|error| wrong(&error))?);
+            }
+        }
+        let build = |set: GlobSetBuilder| set.build().map_err(|error| error.to_string());
+        Ok(Self { paths: build(paths)?, names: build(names)? })
+    }
+
+    fn has(&self, path: &Path) -> bool {
+        self.paths.is_match(path) || path.file_name().is_some_and(|name| self.names.is_match(Path::new(name)))
+    }
+}
+
+fn glob(text: &str) -> Result<Glob, globset::Error> {
+    GlobBuilder::new(text).literal_separator(true).backslash_escape(true).build()
 }
 
 #[derive(Debug, Clone)]
@@ -57,12 +100,12 @@ pub(crate) struct Scan {
 }
 
 impl Patterns {
-    /// Takes paths and globs as they were given.
+    /// Takes paths and globs as they were given, and those of files and folders that are left out.
     ///
     /// # Errors
     /// A sentence that names the pattern and what is wrong with it.
-    pub(crate) fn new(patterns: &[String]) -> Result<Self, String> {
-        let (mut literal, mut globs) = (Vec::new(), Vec::new());
+    pub(crate) fn new(patterns: &[String], exclude: &[String]) -> Result<Self, String> {
+        let (mut literal, mut trees) = (Vec::new(), BTreeMap::new());
         for pattern in patterns {
             let wrong = |why: &dyn std::fmt::Display| format!("cannot follow {pattern:?}: {why}");
             let path = std::path::absolute(pattern).map_err(|error| wrong(&error))?;
@@ -73,15 +116,30 @@ impl Patterns {
             let mut alternatives = Vec::new();
             expand(&path.to_string_lossy(), &mut alternatives).map_err(|why| wrong(&why))?;
             for alternative in alternatives {
-                globs.push(levels(Path::new(&alternative)).map_err(|error| wrong(&error))?);
+                let (root, mut levels) = split(Path::new(&alternative));
+                let name = levels.pop().unwrap_or_default();
+                let name = glob(&name).map_err(|error| wrong(&error))?;
+                trees.entry((root, levels)).or_insert_with(Vec::new).push((name, pattern));
             }
         }
-        Ok(Self { literal, globs })
+        let mut globs = Vec::new();
+        for ((root, levels), names) in trees {
+            let mut set = GlobSetBuilder::new();
+            let pattern = names.first().map_or_else(String::new, |(_, pattern)| (*pattern).clone());
+            let wrong = |error: globset::Error| format!("cannot follow {pattern:?}: {error}");
+            for (name, _) in names {
+                set.add(name);
+            }
+            let levels = levels.iter().map(|level| self::level(level)).collect::<Result<_, _>>();
+            globs.push(Tree { root, levels: levels.map_err(wrong)?, names: set.build().map_err(wrong)? });
+        }
+        Ok(Self { literal, globs, exclude: Exclude::new(exclude)? })
     }
 
     /// Finds what matches now, except below `state`.
     pub(crate) fn scan(&self, state: &Path) -> Scan {
         let mut scan = Scan::default();
+        let exclude = &self.exclude;
         let real = std::fs::canonicalize(state).unwrap_or_else(|_| state.to_path_buf());
         let is_state = |path: &Path| std::fs::canonicalize(path).is_ok_and(|path| path.starts_with(&real));
         for path in &self.literal {
@@ -90,7 +148,7 @@ impl Patterns {
             }
             match std::fs::metadata(path) {
                 Ok(metadata) if metadata.is_file() => {
-                    if !is_state(path) {
+                    if !is_state(path) && !exclude.has(path) {
                         scan.add(&metadata, path);
                     }
                 }
@@ -106,11 +164,10 @@ impl Patterns {
                 Err(_) => {}
             }
         }
-        for (root, levels) in &self.globs {
-            if !is_state(root) {
-                let mut seen: HashSet<_> =
-                    std::fs::metadata(state).iter().map(|state| (Key::of(state), None)).collect();
-                scan.walk(root, levels, &mut seen, 0);
+        for tree in &self.globs {
+            if !is_state(&tree.root) {
+                let seen = std::fs::metadata(state).iter().map(|state| (Key::of(state), None)).collect();
+                Walk { scan: &mut scan, names: &tree.names, exclude, seen }.walk(&tree.root, &tree.levels, 0);
             }
         }
         scan
@@ -122,51 +179,66 @@ impl Scan {
         let found = || Match { path: path.to_path_buf(), stamp: Stamp::of(metadata) };
         self.files.entry(Key::of(metadata)).or_insert_with(found);
     }
+}
 
-    /// `seen` holds the folders that were read, with how many levels were left there; and that of the state, where
-    /// nothing is read whatever is left.
-    fn walk(
-        &mut self,
-        folder: &Path,
-        levels: &[Level],
-        seen: &mut HashSet<(Key, Option<usize>)>,
-        depth: usize,
-    ) {
-        let Some((level, below)) = levels.split_first() else { return };
+/// One tree, on its way down.
+struct Walk<'a> {
+    scan: &'a mut Scan,
+    names: &'a GlobSet,
+    exclude: &'a Exclude,
+    /// The folders that were read, with how many levels were left there; and that of the state, where nothing is read
+    /// whatever is left.
+    seen: HashSet<(Key, Option<usize>)>,
+}
+
+impl Walk<'_> {
+    fn walk(&mut self, folder: &Path, levels: &[Level], depth: usize) {
         let Ok(metadata) = std::fs::metadata(folder) else { return };
         let key = Key::of(&metadata);
-        if depth > MAX_DEPTH || seen.contains(&(key, None)) || !seen.insert((key, Some(levels.len()))) {
+        if depth > MAX_DEPTH
+            || self.seen.contains(&(key, None))
+            || !self.seen.insert((key, Some(levels.len())))
+        {
             return;
         }
-        if let Level::Any = level {
-            self.walk(folder, below, seen, depth);
+        let next = levels.split_first();
+        if let Some((Level::Any, below)) = next {
+            self.walk(folder, below, depth);
         }
         let entries = match std::fs::read_dir(folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
             Err(error) => {
-                self.passed_over.insert(folder.to_path_buf(), error.to_string());
+                self.scan.passed_over.insert(folder.to_path_buf(), error.to_string());
                 return;
             }
         };
-        self.folders.insert(folder.to_path_buf());
+        self.scan.folders.insert(folder.to_path_buf());
         for entry in entries.flatten() {
-            let (name, path) = (entry.file_name(), entry.path());
-            let next = match level {
-                Level::Any => levels,
-                Level::Name(glob) if glob.is_match(Path::new(&name)) => below,
-                Level::Name(_) => continue,
+            let name = entry.file_name();
+            let wanted = match next {
+                None => self.names.is_match(Path::new(&name)),
+                Some((Level::Name(glob), _)) => glob.is_match(Path::new(&name)),
+                // Files in this folder were those of the levels below.
+                Some((Level::Any, _)) => entry.file_type().is_ok_and(|kind| !kind.is_file()),
             };
+            let path = entry.path();
+            if !wanted || self.exclude.has(&path) {
+                continue;
+            }
             // A name that is gone already, or a link to nowhere.
             let Ok(metadata) = std::fs::metadata(&path) else { continue };
-            if metadata.is_dir() {
-                self.walk(&path, next, seen, depth + 1);
-            } else if below.is_empty() && matches!(level, Level::Name(_)) {
-                self.matched(&metadata, &path, &name);
+            match next {
+                None if !metadata.is_dir() => self.scan.matched(&metadata, &path, &name),
+                Some((Level::Any, _)) if metadata.is_dir() => self.walk(&path, levels, depth + 1),
+                Some((Level::Name(_), below)) if metadata.is_dir() => self.walk(&path, below, depth + 1),
+                _ => {}
             }
         }
     }
+}
 
+impl Scan {
     fn matched(&mut self, metadata: &std::fs::Metadata, path: &Path, name: &OsStr) {
         let ending = Path::new(name).extension().and_then(OsStr::to_str).unwrap_or_default();
         if COMPRESSED.contains(&ending) {
@@ -179,30 +251,31 @@ impl Scan {
     }
 }
 
-/// The folder before the first level with a wildcard, and the levels from there on.
-fn levels(path: &Path) -> Result<(PathBuf, Vec<Level>), globset::Error> {
+/// The folder before the first level with a wildcard, and the levels from there on; the last one is a file's name.
+fn split(path: &Path) -> (PathBuf, Vec<String>) {
     let (mut root, mut levels) = (PathBuf::new(), Vec::new());
     for component in path.components() {
         let text = component.as_os_str().to_string_lossy();
         let wild = matches!(component, Component::Normal(_)) && text.contains(['*', '?', '[', '\\']);
         if levels.is_empty() && !wild {
             root.push(component);
-        } else if text == "**" {
-            levels.push(Level::Any);
         } else {
-            let glob = GlobBuilder::new(&text).literal_separator(true).backslash_escape(true).build()?;
-            levels.push(Level::Name(glob.compile_matcher()));
+            levels.push(text.into_owned());
         }
     }
     if levels.is_empty() {
         // Braces alone: the last level is looked for by its name.
         let name = root.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        levels.push(Level::Name(GlobBuilder::new(&globset::escape(&name)).build()?.compile_matcher()));
+        levels.push(globset::escape(&name));
         root.pop();
-    } else if matches!(levels.last(), Some(Level::Any)) {
-        levels.push(Level::Name(GlobBuilder::new("*").build()?.compile_matcher()));
+    } else if levels.last().is_some_and(|level| level == "**") {
+        levels.push("*".to_owned());
     }
-    Ok((root, levels))
+    (root, levels)
+}
+
+fn level(text: &str) -> Result<Level, globset::Error> {
+    if text == "**" { Ok(Level::Any) } else { Ok(Level::Name(glob(text)?.compile_matcher())) }
 }
 
 /// Writes braces out: `a{b,c}` is `ab` and `ac`. What stands in a character class or after a backslash is no brace.
@@ -266,9 +339,13 @@ mod tests {
     }
 
     fn found(dir: &Path, patterns: &[&str]) -> Vec<String> {
+        found_but(dir, patterns, &[])
+    }
+
+    fn found_but(dir: &Path, patterns: &[&str], exclude: &[String]) -> Vec<String> {
         let patterns: Vec<String> =
             patterns.iter().map(|p| dir.join(p).to_str().unwrap().to_owned()).collect();
-        let scan = Patterns::new(&patterns).unwrap().scan(&dir.join("state"));
+        let scan = Patterns::new(&patterns, exclude).unwrap().scan(&dir.join("state"));
         let mut names: Vec<String> = scan
             .files
             .values()
@@ -299,6 +376,16 @@ mod tests {
         assert_eq!(found(dir, &["x/**"]), ["x/a.log", "x/y/a.log"]);
         assert_eq!(found(dir, &["w[1].log"]), ["w[1].log"]);
         assert_eq!(found(dir, &["b.log.gz", "none.log"]), ["b.log.gz"]);
+        let but = |exclude: &[&str]| {
+            let exclude: Vec<String> = exclude.iter().map(|glob| (*glob).to_owned()).collect();
+            found_but(dir, &["**/*.log", "c.txt"], &exclude)
+        };
+        assert_eq!(but(&["a.log"]), ["b.log", "c.txt", "w[1].log"]);
+        assert_eq!(but(&["*.{log,txt}"]), [""; 0]);
+        assert_eq!(but(&["y"]), ["a.log", "b.log", "c.txt", "w[1].log", "x/a.log"]);
+        let below = dir.join("x/**").to_str().unwrap().to_owned();
+        assert_eq!(but(&[&below, "c.*"]), ["a.log", "b.log", "w[1].log"]);
+        assert!(Patterns::new(&[], &["[".to_owned()]).unwrap_err().contains("exclude"));
     }
 
     #[test]
@@ -315,10 +402,23 @@ mod tests {
     }
 
     #[test]
+    fn hundreds_of_patterns_read_each_folder_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let patterns: Vec<String> = (0..300).map(|n| format!("{}/app{n}-*.log", dir.display())).collect();
+        for n in [3, 299, 300] {
+            std::fs::write(dir.join(format!("app{n}-x.log")), "").unwrap();
+        }
+        let patterns = Patterns::new(&patterns, &[]).unwrap();
+        assert_eq!(patterns.globs.len(), 1);
+        assert_eq!(patterns.scan(Path::new("/nonexistent")).files.len(), 2);
+    }
+
+    #[test]
     fn what_cannot_be_followed_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        let patterns = Patterns::new(&[dir.path().to_str().unwrap().to_owned()]).unwrap();
+        let patterns = Patterns::new(&[dir.path().to_str().unwrap().to_owned()], &[]).unwrap();
         assert_eq!(patterns.scan(Path::new("/nonexistent")).passed_over.len(), 1);
-        assert!(Patterns::new(&["/a[".to_owned()]).is_err());
+        assert!(Patterns::new(&["/a[".to_owned()], &[]).is_err());
     }
 }

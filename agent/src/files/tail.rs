@@ -5,8 +5,9 @@
 //!        checked            checked with the same read that brings the new bytes
 //! ```
 //!
-//! The handle stays open, so a file is read to its end whatever becomes of its name. A file that was truncated, even
+//! While the handle is open, a file is read to its end whatever becomes of its name. A file that was truncated, even
 //! if it has grown past the old place again, is noticed because the bytes that were read before are no longer there.
+//! A file that rests may be closed, so that there are fewer handles than files; its place stays.
 
 use super::identity::{Checksum, FINGERPRINT_BYTES, GUARD_BYTES, Key, Stamp, born};
 use super::lines::Splitter;
@@ -17,12 +18,14 @@ use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// A file that is followed.
 #[derive(Debug)]
 pub(crate) struct Tail {
-    file: File,
+    /// `None` while it rests.
+    file: Option<Handle>,
     /// As the journal will have it: its offset is where the next line begins.
     pub(crate) entry: FileEntry,
     pub(crate) source: Source,
@@ -42,6 +45,12 @@ pub(crate) struct Tail {
     pub(crate) shown: Option<u64>,
     /// Size and time of change at the last look.
     stamp: Stamp,
+    /// Whether a scan has looked just now.
+    pub(crate) fresh: bool,
+    /// How many scans in a row have not found it, while it was closed.
+    pub(crate) missing: u32,
+    /// Whether other content was found when it was opened again.
+    replaced: bool,
     /// The stamp before the last read that came to the end: until it differs, a read would bring nothing.
     drained: Option<Stamp>,
     /// Whether its last name is gone.
@@ -62,6 +71,34 @@ pub(crate) struct Tail {
     pub(crate) failing: bool,
 }
 
+/// Counts the handles that are open.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Handles(Arc<AtomicUsize>);
+
+impl Handles {
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn hold(&self, file: File) -> Handle {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Handle { file, count: self.clone() }
+    }
+}
+
+#[derive(Debug)]
+struct Handle {
+    file: File,
+    count: Handles,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.count.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// What a read brings.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Fill {
@@ -76,7 +113,13 @@ impl Tail {
     ///
     /// # Errors
     /// When it can't be read.
-    pub(crate) fn new(file: File, entry: FileEntry, content: u64, max_line: usize) -> io::Result<Self> {
+    pub(crate) fn new(
+        file: File,
+        handles: &Handles,
+        entry: FileEntry,
+        content: u64,
+        max_line: usize,
+    ) -> io::Result<Self> {
         let metadata = file.metadata()?;
         let guard = before(&file, entry.offset, GUARD_BYTES)?;
         let source = Source {
@@ -86,7 +129,7 @@ impl Tail {
             service: Arc::from(entry.service.as_str()),
         };
         Ok(Self {
-            file,
+            file: Some(handles.hold(file)),
             source,
             splitter: Splitter::new(max_line),
             read_at: entry.offset,
@@ -98,6 +141,9 @@ impl Tail {
             shrunk: None,
             shown: None,
             stamp: Stamp::of(&metadata),
+            fresh: false,
+            missing: 0,
+            replaced: false,
             drained: None,
             unlinked: metadata.nlink() == 0,
             matched: true,
@@ -136,15 +182,71 @@ impl Tail {
         })
     }
 
+    fn file(&self) -> io::Result<&File> {
+        self.file.as_ref().map(|handle| &handle.file).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Whether its handle is open.
+    pub(crate) const fn is_open(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Whether it can be closed and opened again without losing anything: it has a name, and its place is where a
+    /// line begins.
+    pub(crate) const fn can_rest(&self) -> bool {
+        self.file.is_some() && !self.unlinked && !self.spooled && !self.splitter.is_skipping()
+    }
+
+    /// Closes the handle; the place stays.
+    pub(crate) fn rest(&mut self) {
+        self.settle_guard();
+        self.file = None;
+        self.guard = Vec::new();
+    }
+
+    /// Opens it again. With `same` false other content was found in `file`, and will be at the next read.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub(crate) fn reopen(&mut self, file: File, handles: &Handles, same: bool) -> io::Result<()> {
+        self.guard = before(&file, self.entry.offset, self.entry.guard.len())?;
+        self.read_at = self.entry.offset;
+        self.file = Some(handles.hold(file));
+        self.replaced = !same;
+        self.missing = 0;
+        Ok(())
+    }
+
     /// Looks at its size and whether it still has a name.
+    ///
+    /// # Errors
+    /// When that can't be seen; also when it is closed and is no longer where it was.
     pub(crate) fn look(&mut self, now: Duration) -> io::Result<()> {
-        let metadata = self.file.metadata()?;
+        if std::mem::take(&mut self.fresh) {
+            return Ok(());
+        }
+        let metadata = match &self.file {
+            Some(handle) => handle.file.metadata()?,
+            None => {
+                let metadata = std::fs::metadata(&self.entry.path)?;
+                if Key::of(&metadata) != self.entry.key {
+                    return Err(io::ErrorKind::NotFound.into());
+                }
+                metadata
+            }
+        };
         self.saw(Stamp::of(&metadata), metadata.nlink() > 0, now);
         Ok(())
     }
 
-    /// The same, where somebody else has looked.
-    pub(crate) fn saw(&mut self, stamp: Stamp, linked: bool, now: Duration) {
+    /// A scan has looked, and found it under a name.
+    pub(crate) fn scanned(&mut self, stamp: Stamp, now: Duration) {
+        self.saw(stamp, true, now);
+        self.fresh = true;
+        self.missing = 0;
+    }
+
+    fn saw(&mut self, stamp: Stamp, linked: bool, now: Duration) {
         if stamp != self.stamp {
             self.active = now;
         }
@@ -192,8 +294,8 @@ impl Tail {
     /// # Errors
     /// When it can't be read.
     pub(crate) fn fill(&mut self, buffer: &mut Vec<u8>, want: usize) -> io::Result<Fill> {
-        let head = head(&self.file)?;
-        if !self.entry.fingerprint.begins(&head) {
+        let head = head(self.file()?)?;
+        if self.replaced || !self.entry.fingerprint.begins(&head) {
             return Ok(Fill::Changed);
         }
         if self.entry.fingerprint.len() < head.len() {
@@ -201,7 +303,7 @@ impl Tail {
             self.dirty |= self.entry.offset > 0;
         }
         buffer.resize(self.guard.len() + want, 0);
-        let read = read_at(&self.file, buffer, self.read_at.saturating_sub(length(self.guard.len())))?;
+        let read = read_at(self.file()?, buffer, self.read_at.saturating_sub(length(self.guard.len())))?;
         buffer.truncate(read);
         Ok(if buffer.starts_with(&self.guard) { Fill::Bytes(self.guard.len()) } else { Fill::Changed })
     }
@@ -238,7 +340,8 @@ impl Tail {
 
     /// Begins anew with other content.
     pub(crate) fn restart(&mut self, content: u64) -> io::Result<()> {
-        let metadata = self.file.metadata()?;
+        let metadata = self.file()?.metadata()?;
+        self.replaced = false;
         self.size = metadata.size();
         (self.previous, self.shrunk) = (self.size, None);
         self.stamp = Stamp::of(&metadata);
@@ -249,10 +352,19 @@ impl Tail {
         self.guard_moved = false;
         self.entry.offset = 0;
         self.entry.guard = Checksum::of(&[]);
-        self.entry.fingerprint = Checksum::of(&head(&self.file)?);
+        self.entry.fingerprint = Checksum::of(&head(self.file()?)?);
+        self.entry.born = born(&metadata);
         self.source.content = content;
         self.dirty = true;
         Ok(())
+    }
+
+    /// Whose its lines are that carry no service.
+    pub(crate) fn set_service(&mut self, service: &str) {
+        if self.entry.service != service {
+            service.clone_into(&mut self.entry.service);
+            self.source.service = Arc::from(service);
+        }
     }
 
     /// It has another name now.
@@ -266,7 +378,7 @@ impl Tail {
     /// Makes it another file, which fails as the test likes.
     #[cfg(test)]
     pub(crate) fn swap_file(&mut self, file: File) -> File {
-        std::mem::replace(&mut self.file, file)
+        std::mem::replace(&mut self.file.as_mut().unwrap().file, file)
     }
 
     /// Makes what was read of it durable (for the spool; other files are the application's).
@@ -274,7 +386,7 @@ impl Tail {
     /// # Errors
     /// When the disk fails.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.file()?.sync_data()
     }
 }
 

@@ -14,7 +14,7 @@ use super::Next;
 use crate::batch::{Batcher, Limits};
 use crate::files::discover::{Match, Patterns};
 use crate::files::identity::Key;
-use crate::files::tail::Tail;
+use crate::files::tail::{Handles, Tail};
 use crate::handoff::{Ended, Sealed, Settled, Wake};
 use crate::journal::Journal;
 use crate::journal::state::{Delta, FileEntry, Parsing};
@@ -39,8 +39,14 @@ pub(super) const RETRY: Duration = Duration::from_secs(1);
 /// How long settled batches, and places that moved without an event, may wait for the journal.
 const TIDY: Duration = Duration::from_secs(2);
 
-/// Scans that something wakes are at least so far apart; files that are followed are looked at with each step.
+/// Scans that something wakes are at least so far apart; files that are open are looked at with each step.
 pub(super) const LOOK: Duration = Duration::from_millis(50);
+
+/// One part of the time in so many is spent on scans at most.
+const SCAN_SHARE: u32 = 20;
+
+/// However long a scan takes.
+const LONGEST_GAP: Duration = Duration::from_secs(60);
 
 /// Further on another producer is begun: a gap costs the ledger 21 bytes.
 const MAX_GAPS: u64 = 500;
@@ -50,6 +56,22 @@ const MAX_GAPS: u64 = 500;
 pub(crate) struct Moment {
     pub(crate) mono: Duration,
     pub(crate) unix_ms: i64,
+}
+
+/// How far scans are apart, so that their cost is bounded however many files and folders there are.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    /// How long a scan takes of late; the first one, with nothing in the system's caches, says nothing.
+    cost: Option<Duration>,
+}
+
+impl Pace {
+    /// A scan took so long: how long the next one has to wait. One that was interrupted hardly counts.
+    pub(super) fn after(&mut self, took: Duration) -> Duration {
+        let cost = self.cost.map_or(Duration::ZERO, |cost| took.min((cost * 3 + took) / 4));
+        self.cost = Some(cost);
+        (cost * SCAN_SHARE).clamp(LOOK, LONGEST_GAP)
+    }
 }
 
 /// What it is doing.
@@ -75,6 +97,7 @@ pub(crate) struct Core {
     pub(super) mode: Mode,
 
     pub(super) tails: BTreeMap<Key, Tail>,
+    pub(super) handles: Handles,
     /// Whose turn was the last.
     pub(super) cursor: Option<Key>,
     /// With `once`: what was read to its end, and what waits for a handle.
@@ -82,7 +105,10 @@ pub(crate) struct Core {
     pub(super) pending: BTreeMap<Key, Match>,
     pub(super) contents: u64,
     pub(super) scan_at: Duration,
-    pub(super) last_scan: Duration,
+    /// Before this nothing makes it scan.
+    pub(super) may_scan_at: Duration,
+    pub(super) pace: Pace,
+    pub(super) scans_are_slow: bool,
     pub(super) scanned: bool,
     pub(super) named: BTreeSet<PathBuf>,
     /// The folders to be watched, after each scan.
@@ -146,12 +172,15 @@ impl Core {
             spool,
             mode: Mode::Reading,
             tails: BTreeMap::new(),
+            handles: Handles::default(),
             cursor: None,
             done: BTreeSet::new(),
             pending: BTreeMap::new(),
             contents: 0,
             scan_at: Duration::ZERO,
-            last_scan: Duration::ZERO,
+            may_scan_at: Duration::ZERO,
+            pace: Pace::default(),
+            scans_are_slow: false,
             scanned: false,
             named: BTreeSet::new(),
             folders: None,
@@ -181,7 +210,9 @@ impl Core {
     pub(crate) fn handle(&mut self, wake: Wake, now: Moment) {
         match wake {
             Wake::Settled(settled) => self.settling.push_back(settled),
-            Wake::Look => self.scan_at = self.scan_at.min(now.mono.max(self.last_scan + LOOK)),
+            Wake::Look => self.scan_at = self.scan_at.min(now.mono.max(self.may_scan_at)),
+            // Files that are open are looked at with each step.
+            Wake::Grown => {}
             Wake::Stop => self.stop(),
             Wake::End => self.mode = Mode::Over,
         }
@@ -384,6 +415,7 @@ impl Core {
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.metrics.unsettled_batches.set(count(self.unsettled.len()));
         self.metrics.files.set(count(self.tails.len()));
+        self.metrics.open_files.set(count(self.handles.count()));
         self.metrics.journal_bytes.set(i64::try_from(self.journal.len()).unwrap_or(i64::MAX));
         let stopped = self.is_window_full() || self.retry_at.is_some();
         self.metrics

@@ -20,8 +20,10 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How often the folders are listed while something is missing, and how far apart.
-const LISTINGS: usize = 4;
+/// How often the folders are listed at the start while something is missing.
+pub(super) const LISTINGS: usize = 4;
+
+/// From the second one on they are so far apart.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Finds files by device and inode.
@@ -55,12 +57,16 @@ pub(super) enum Place {
 }
 
 impl Locator {
-    /// Looks for these files among those that the patterns match, and among their siblings.
-    pub(super) fn new(matched: &BTreeMap<Key, Match>, wanted: &BTreeMap<Key, Wanted>) -> Self {
+    /// Looks for these files among those that the patterns match, and among their siblings, so often.
+    pub(super) fn new(
+        matched: &BTreeMap<Key, Match>,
+        wanted: &BTreeMap<Key, Wanted>,
+        listings: usize,
+    ) -> Self {
         let by_key = matched.iter().map(|(key, found)| (*key, found.path.clone())).collect();
         let mut locator =
             Self { by_key, by_inode: BTreeMap::new(), held: BTreeMap::new(), closed: BTreeSet::new() };
-        for listing in 0..LISTINGS {
+        for listing in 0..listings {
             let missing = |(key, _): &(&Key, &Wanted)| !locator.held.contains_key(*key);
             let missing: Vec<(&Key, &Wanted)> = wanted.iter().filter(missing).collect();
             if missing.is_empty() {

@@ -10,6 +10,7 @@
 //! for the sender, which may be waiting to hand back a settled batch.
 
 mod core;
+mod handles;
 mod locate;
 mod notes;
 mod recover;

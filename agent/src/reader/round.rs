@@ -14,7 +14,7 @@ use crate::files::identity::Key;
 use crate::files::lines::Step;
 use crate::files::tail::{Fill, Tail};
 use crate::spool::Spool;
-use logweir_proto::line::{self, Carry, Settings};
+use logweir_proto::line::{self, Carry, Settings, service_of_path};
 use std::ops::Bound::{Excluded, Unbounded};
 
 const CHUNK: usize = 256 << 10;
@@ -62,8 +62,13 @@ impl Core {
     /// One file's turn, if it has something new. Whether it has had it.
     fn look_and_read(&mut self, tail: &mut Tail, now: Moment) -> std::io::Result<bool> {
         let ending = self.is_ending(tail, now);
-        tail.look(now.mono)?;
+        if tail.is_open() {
+            tail.look(now.mono)?;
+        }
         if self.held(now) || tail.finished || !(tail.has_news() || ending) {
+            return Ok(false);
+        }
+        if !tail.is_open() && !self.reopen(tail)? {
             return Ok(false);
         }
         self.turn(tail, ending, now)?;
@@ -252,6 +257,8 @@ impl Core {
         }
         self.contents += 1;
         tail.restart(self.contents)?;
+        // Another file's content belongs to whom its name says.
+        tail.set_service(&service_of_path(&tail.entry.path));
         // Journaled at once, and with it what was read of the old content: else a new run would take the file for
         // one that was truncated while no agent ran.
         self.journal_place(tail);

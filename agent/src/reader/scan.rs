@@ -12,49 +12,71 @@
 //! Limits: `max_files` handles; the places of [`MAX_CLOSED`] files that are left alone.
 
 use super::core::{Core, GRACE, LOOK, Mode, Moment, RETRY};
-use super::locate::{Locator, Place, Wanted};
+use super::locate::{LISTINGS, Locator, Place, Wanted};
 use super::notes::{self, Loss};
 use crate::files::discover::Match;
 use crate::files::identity::{Key, born};
 use crate::files::tail::{self, Tail};
 use crate::journal::recovery::{Found, Verdict, judge};
 use crate::journal::state::{Batch, FileEntry};
+use crate::settings::Reading;
 use logweir_proto::line::service_of_path;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::time::Instant;
 
 const MAX_CLOSED: usize = if cfg!(test) { 64 } else { 4096 };
 
 impl Core {
     /// Looks up the patterns.
     pub(super) fn scan(&mut self, now: Moment) {
-        self.scan_at = now.mono + self.settings.scan_interval;
-        self.last_scan = now.mono;
         let first = !self.scanned;
         self.scanned = true;
+        let begun = Instant::now();
         let scan = self.patterns.scan(&self.settings.state_dir);
+        let gap = self.pace.after(begun.elapsed());
+        if gap > self.settings.scan_interval && !std::mem::replace(&mut self.scans_are_slow, true) {
+            tracing::warn!(
+                files = scan.files.len(),
+                folders = scan.folders.len(),
+                gap_seconds = gap.as_secs_f32(),
+                "looking up the patterns takes long, so it is done less often, and new files are found later; \
+                 narrower patterns, or --exclude for large folders, make it quicker"
+            );
+        }
+        self.scan_at = now.mono + self.settings.scan_interval.max(gap);
+        self.may_scan_at = now.mono + gap;
         for tail in self.tails.values_mut().filter(|tail| !tail.spooled) {
             tail.matched = scan.files.contains_key(&tail.entry.key);
+            tail.fresh = false;
         }
         for (key, found) in &scan.files {
             if let Some(tail) = self.tails.get_mut(key) {
                 if tail.entry.path != found.path {
                     tail.renamed(&found.path, now.mono);
                 }
-            } else if !self.settings.once {
+                tail.scanned(found.stamp, now.mono);
+            } else if !self.settings.once && !self.is_ignored(*key, found, now) {
                 self.follow_new(&found.path, now);
             }
         }
         if first && self.settings.once {
-            self.pending = scan.files.clone();
+            let begun = scan.files.iter().filter(|(key, found)| !self.is_ignored(**key, found, now));
+            self.pending = begun.map(|(key, found)| (*key, found.clone())).collect();
         }
+        self.find_closed(&scan.files, now);
+        self.open_grown();
         for (path, why) in scan.passed_over {
             self.say_once(&path, &format!("not followed: {why}"));
         }
         self.folders = Some(scan.folders);
+    }
+
+    fn is_ignored(&self, key: Key, found: &Match, now: Moment) -> bool {
+        is_too_old(&self.settings, found, now) && self.known(key).is_none()
     }
 
     /// With `once`: files that were found at the start get their handles one after another.
@@ -80,7 +102,7 @@ impl Core {
         let scan = self.patterns.scan(&self.settings.state_dir);
         let wanted = |found: &Match| Wanted { paths: [found.path.clone()].into(), read: true };
         let wanted = moved.iter().map(|(key, found)| (*key, wanted(found))).collect();
-        let locator = Locator::new(&scan.files, &wanted);
+        let locator = Locator::new(&scan.files, &wanted, LISTINGS);
         for (key, found) in moved {
             match locator.find(key, &[&found.path], |_, _| false) {
                 Place::Here(path, file) => self.read_once(key, &Match { path, ..found }, file, now),
@@ -170,8 +192,10 @@ impl Core {
                 Tail::first_entry(&file, path.to_path_buf(), service, 0)?
             }
         };
+        self.make_room();
         self.contents += 1;
-        let mut tail = Tail::new(file, entry, self.contents, self.settings.max_line_bytes)?;
+        let max_line = self.settings.max_line_bytes;
+        let mut tail = Tail::new(file, &self.handles, entry, self.contents, max_line)?;
         tail.spooled = spooled;
         tail.active = now.mono;
         if news {
@@ -294,7 +318,7 @@ impl Core {
         }
     }
 
-    fn forget(&mut self, key: Key) {
+    pub(super) fn forget(&mut self, key: Key) {
         self.staged_files.remove(&key);
         self.staged.forgotten.push(key);
     }
@@ -364,6 +388,12 @@ impl Core {
             tracing::warn!(file = %path.display(), "{what}");
         }
     }
+}
+
+/// Whether `--ignore-older` says that it isn't begun with.
+pub(super) fn is_too_old(settings: &Reading, found: &Match, now: Moment) -> bool {
+    let age_ns = i128::from(now.unix_ms) * 1_000_000 - found.stamp.modified;
+    settings.ignore_older.is_some_and(|limit| age_ns > i128::try_from(limit.as_nanos()).unwrap_or(i128::MAX))
 }
 
 /// Opens for reading; a pipe in a file's place doesn't block.

@@ -4,9 +4,9 @@
 //! nothing: before it the old journal is there, and after it the new one.
 
 use super::core::{Core, Moment, Parts};
-use super::locate::Locator;
+use super::locate::{LISTINGS, Locator};
 use super::recover::{Recovered, Recovery, wanted};
-use super::scan::open as open_file;
+use super::scan::{is_too_old, open as open_file};
 use crate::files::discover::{Match, Patterns};
 use crate::files::tail::{Tail, before};
 use crate::handoff::{ReadError, Wake};
@@ -41,7 +41,7 @@ pub(super) fn open(
     stdin: Option<File>,
     now: Moment,
 ) -> Result<(Core, File), ReadError> {
-    let patterns = Patterns::new(&settings.patterns).map_err(ReadError::State)?;
+    let patterns = Patterns::new(&settings.patterns, &settings.exclude).map_err(ReadError::State)?;
     settings.state_dir =
         std::path::absolute(&settings.state_dir).map_err(at("cannot find", &settings.state_dir))?;
     let dir = settings.state_dir.clone();
@@ -63,10 +63,10 @@ pub(super) fn open(
     let used = used.filter_map(|entry| spool::number(&entry.path)).max().unwrap_or(0);
     let mut recovered = match &old {
         Some(old) => {
-            let locator = Locator::new(&scan.files, &wanted(old));
+            let locator = Locator::new(&scan.files, &wanted(old), LISTINGS);
             Recovery { settings: &settings, metrics: &metrics, locator, now }.run(old)?
         }
-        None => Recovered { state: first_state(&settings, scan.files.values()), ..Recovered::default() },
+        None => Recovered { state: first_state(&settings, scan.files.values(), now), ..Recovered::default() },
     };
     let rejects = dir.join("rejects.ndjson");
     let rejects = Records::open(rejects.clone()).map_err(at("cannot read", &rejects))?;
@@ -120,12 +120,12 @@ fn lock(dir: &Path) -> Result<File, ReadError> {
 }
 
 /// Where the files that are there at the very first start begin.
-fn first_state<'a>(settings: &Reading, files: impl Iterator<Item = &'a Match>) -> State {
+fn first_state<'a>(settings: &Reading, files: impl Iterator<Item = &'a Match>, now: Moment) -> State {
     let mut state = State::default();
     if settings.from == From::Beginning || settings.once {
         return state;
     }
-    for Match { path, .. } in files {
+    for Match { path, .. } in files.filter(|found| !is_too_old(settings, found, now)) {
         let entry = open_file(path).and_then(|file| {
             let offset = end_of_lines(&file)?;
             Tail::first_entry(&file, path.clone(), service_of_path(path), offset)

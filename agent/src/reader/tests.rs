@@ -1,5 +1,6 @@
 //! The reader, driven step by step; time and the sender are the test's.
 
+mod many;
 mod model;
 mod recovery;
 mod rotation;
@@ -41,6 +42,8 @@ impl Rig {
         let mut settings = Reading {
             state_dir: dir.path().join("state"),
             patterns: vec![dir.path().join("*.log").to_str().unwrap().to_owned()],
+            exclude: Vec::new(),
+            ignore_older: None,
             stdin: false,
             once: false,
             from: From::Beginning,
@@ -58,6 +61,7 @@ impl Rig {
             window_bytes: 64 << 20,
             spool_bytes: 64 << 20,
             max_files: 100,
+            max_open_files: 50,
             scan_interval: Duration::from_secs(1),
         };
         change(&mut settings);

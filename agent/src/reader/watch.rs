@@ -1,16 +1,19 @@
 //! Wakes the reader when something happens in a folder. It only ever saves waiting: what it misses, the next scan
 //! finds.
 //!
-//! Limits: [`MAX_FOLDERS`] folders are watched; the others are scanned.
+//! Limits: [`MAX_FOLDERS`] folders are watched, or as many as the system allows; the others are scanned. What the system
+//! drops (its queue overflows, a network's file system tells nothing) is found by the next scan too; the first such
+//! case is said in the log.
 
 use crate::handoff::Wake;
-use notify::event::{AccessKind, AccessMode, EventKind};
+use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc::Sender;
 
-const MAX_FOLDERS: usize = 256;
+const MAX_FOLDERS: usize = 4096;
 
 /// The watcher, where there is one.
 #[derive(Debug)]
@@ -24,17 +27,11 @@ impl Watch {
     /// Watches nothing yet. What happens below `state` wakes nobody.
     pub(super) fn new(wake: Sender<Wake>, state: &Path) -> Self {
         let state = state.to_path_buf();
+        let overflowed = AtomicBool::new(false);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading a file or a folder is no news: the reader itself does that.
-            let news = event.is_ok_and(|event| {
-                let closed = matches!(event.kind, EventKind::Access(AccessKind::Close(AccessMode::Write)));
-                let accessed = matches!(event.kind, EventKind::Access(_)) && !closed;
-                let own = !event.paths.is_empty() && event.paths.iter().all(|path| path.starts_with(&state));
-                !accessed && !own
-            });
-            if news {
-                // When the channel is full, a look is pending.
-                drop(wake.try_send(Wake::Look));
+            if let Some(news) = event.ok().and_then(|event| news(&event, &state, &overflowed)) {
+                // When the channel is full, the reader is about to wake, and scans within a second.
+                drop(wake.try_send(news));
             }
         });
         let mut watch = Self { watcher: None, watched: BTreeSet::new(), complained: false };
@@ -49,6 +46,12 @@ impl Watch {
     pub(super) fn folders(&mut self, folders: &BTreeSet<PathBuf>) {
         let Some(mut watcher) = self.watcher.take() else { return };
         let (mut failed, mut watched) = (None, BTreeSet::new());
+        if folders.len() > MAX_FOLDERS && !std::mem::replace(&mut self.complained, true) {
+            tracing::warn!(
+                folders = folders.len(),
+                "{MAX_FOLDERS} folders are watched; what happens in the others is seen at the next scan, within a second"
+            );
+        }
         for folder in folders.iter().filter(|folder| folder.is_dir()).take(MAX_FOLDERS) {
             if self.watched.contains(folder) {
                 watched.insert(folder.clone());
@@ -74,7 +77,61 @@ impl Watch {
 
     fn complain(&mut self, error: &notify::Error) {
         if !std::mem::replace(&mut self.complained, true) {
-            tracing::warn!("cannot watch all folders: {error}; they are looked up at intervals");
+            let limit = matches!(error.kind, notify::ErrorKind::MaxFilesWatch);
+            let remedy =
+                if limit { "; raise fs.inotify.max_user_watches (sysctl) to see changes sooner" } else { "" };
+            tracing::warn!("cannot watch all folders: {error}; they are looked up once a second{remedy}");
         }
+    }
+}
+
+/// What an event is worth.
+fn news(event: &notify::Event, state: &Path, overflowed: &AtomicBool) -> Option<Wake> {
+    if event.need_rescan() {
+        if !overflowed.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "the system's queue of file events overflowed (fs.inotify.max_queued_events); nothing is lost: a scan \
+                 finds what it dropped"
+            );
+        }
+        return Some(Wake::Look);
+    }
+    if !event.paths.is_empty() && event.paths.iter().all(|path| path.starts_with(state)) {
+        return None;
+    }
+    match event.kind {
+        EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Metadata(_))
+        | EventKind::Access(AccessKind::Close(AccessMode::Write)) => Some(Wake::Grown),
+        // Reading a file or a folder is no news: the reader itself does that.
+        EventKind::Access(_) => None,
+        _ => Some(Wake::Look),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use notify::event::{CreateKind, DataChange, Event, Flag, RenameMode};
+
+    #[test]
+    fn an_event_is_worth_a_look_where_names_may_have_changed() {
+        let worth = |kind: EventKind, path: &str| {
+            let event = Event::new(kind).add_path(path.into());
+            news(&event, Path::new("/state"), &AtomicBool::new(false)).map(|wake| matches!(wake, Wake::Look))
+        };
+        let grown = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        let renamed = EventKind::Modify(ModifyKind::Name(RenameMode::From));
+        let read = EventKind::Access(AccessKind::Open(AccessMode::Any));
+        assert_eq!(worth(grown, "/log/a"), Some(false));
+        assert_eq!(worth(EventKind::Access(AccessKind::Close(AccessMode::Write)), "/log/a"), Some(false));
+        assert_eq!(worth(renamed, "/log/a"), Some(true));
+        assert_eq!(worth(EventKind::Create(CreateKind::File), "/log/a"), Some(true));
+        assert_eq!(worth(EventKind::Any, "/log/a"), Some(true));
+        assert_eq!(worth(read, "/log/a"), None);
+        assert_eq!(worth(renamed, "/state/journal"), None);
+        let overflow = Event::new(EventKind::Other).set_flag(Flag::Rescan);
+        let said = AtomicBool::new(false);
+        assert!(matches!(news(&overflow, Path::new("/state"), &said), Some(Wake::Look)));
+        assert!(said.load(Ordering::Relaxed));
     }
 }

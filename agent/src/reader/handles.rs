@@ -1,0 +1,141 @@
+//! Which files are open.
+//!
+//! ```text
+//! something to read ─► open        at its end, and too many are open ─► closed: looked at by name with each scan
+//!        ▲                                                                   │
+//!        └───────────────────── it has grown ◄───────────────────────────────┤
+//!                                                    a named loss ◄── deleted with unread bytes
+//! ```
+//!
+//! Invariants: a file without a name is never closed before it is read to its end. The files that have rested longest
+//! are closed first, and one with unread bytes only when there is no other.
+//!
+//! Limits: `max_open_files` handles, besides the spool's and those of files that are deleted or in the middle of a line
+//! that is too long. What is written to a closed file after the last scan, and deleted with it before the next one, is
+//! not seen.
+
+use super::core::{Core, LOOK, Moment};
+use super::locate::{Locator, Place, Wanted};
+use super::notes::Loss;
+use super::scan::{judge_file, open};
+use crate::files::discover::Match;
+use crate::files::identity::Key;
+use crate::files::tail::Tail;
+use crate::journal::recovery::Verdict;
+use std::collections::BTreeMap;
+use std::io;
+
+/// A closed file is gone when so many scans have not found it: one alone can miss a file that is renamed just then.
+const GONE_AFTER: u32 = 3;
+
+/// How often the folders are listed for files that have other names by now.
+const LISTINGS: usize = 2;
+
+impl Core {
+    /// Makes room for one more handle.
+    pub(super) fn make_room(&mut self) {
+        let most = self.settings.max_open_files.max(1);
+        let open = self.handles.count();
+        if open < most {
+            return;
+        }
+        let mut resting: Vec<_> = self
+            .tails
+            .values()
+            .filter(|tail| tail.can_rest())
+            .map(|tail| (!tail.is_at_end(), !tail.matched, tail.active, tail.entry.key))
+            .collect();
+        // Several at once, so that it isn't done for each.
+        let wanted = (open + 1 - most + most / 8).min(resting.len());
+        if wanted == 0 {
+            return;
+        }
+        resting.select_nth_unstable(wanted - 1);
+        for (.., key) in resting.into_iter().take(wanted) {
+            if let Some(tail) = self.tails.get_mut(&key) {
+                tail.rest();
+            }
+        }
+    }
+
+    /// Opens a file again. `false` when it isn't where it was: the next scan finds out what became of it.
+    pub(super) fn reopen(&mut self, tail: &mut Tail) -> io::Result<bool> {
+        self.make_room();
+        let file = match open(&tail.entry.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        if Key::of(&file.metadata()?) != tail.entry.key {
+            return Ok(false);
+        }
+        let entry = tail.entry.clone();
+        let same = judge_file(&entry, &file, &entry.path, false)? == Verdict::Same;
+        tail.reopen(file, &self.handles, same)?;
+        Ok(true)
+    }
+
+    /// After a scan: files that are closed and were not found by a pattern. They have other names by now, or none.
+    pub(super) fn find_closed(&mut self, matched: &BTreeMap<Key, Match>, now: Moment) {
+        let mut missing = BTreeMap::new();
+        for (key, tail) in self.tails.iter_mut().filter(|(_, tail)| !tail.is_open() && !tail.matched) {
+            if tail.look(now.mono).is_err() {
+                missing.insert(*key, Wanted { paths: [tail.entry.path.clone()].into(), read: false });
+            }
+        }
+        if missing.is_empty() {
+            return;
+        }
+        let locator = Locator::new(matched, &missing, LISTINGS);
+        for key in missing.into_keys() {
+            let Some(tail) = self.tails.get_mut(&key) else { continue };
+            let path = tail.entry.path.clone();
+            match locator.find(key, &[&path], |_, _| false) {
+                Place::Here(path, _) => {
+                    tail.missing = 0;
+                    tail.renamed(&path, now.mono);
+                }
+                Place::Unknown => {}
+                Place::Gone => {
+                    tail.missing += 1;
+                    // Its place is journaled first, so that it can be forgotten.
+                    if tail.missing >= GONE_AFTER && !tail.dirty && !self.moved.contains_key(&key) {
+                        self.gone(key, now);
+                    } else {
+                        self.scan_at = self.scan_at.min(now.mono + LOOK);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A closed file was deleted.
+    fn gone(&mut self, key: Key, now: Moment) {
+        let Some(tail) = self.tails.remove(&key) else { return };
+        let (path, start, size) = (&tail.entry.path, tail.entry.offset, tail.size);
+        if size > start {
+            let detail = "the file was deleted while it was closed, and these bytes of it had not been read; with a \
+                          larger --max-open-files it would have been held open";
+            self.lose(&Loss { reason: "deleted", path, start, end: Some(size), batch: None, detail }, now);
+        } else {
+            tracing::info!(file = %path.display(), "the file was deleted; all that was seen of it had been read");
+        }
+        self.metrics.forget(&path.to_string_lossy());
+        self.forget(key);
+    }
+
+    /// After a scan: files that are closed and have grown are held open again, where there is room.
+    pub(super) fn open_grown(&mut self) {
+        let idle = self.tails.values().filter(|tail| tail.can_rest() && tail.is_at_end()).count();
+        let room = (self.settings.max_open_files + idle).saturating_sub(self.handles.count());
+        let grown = |(_, tail): &(&Key, &Tail)| !tail.is_open() && tail.has_news();
+        let grown: Vec<Key> = self.tails.iter().filter(grown).map(|(key, _)| *key).take(room).collect();
+        for key in grown {
+            if let Some(mut tail) = self.tails.remove(&key) {
+                // What can't be opened now is tried again when it is its turn.
+                drop(self.reopen(&mut tail));
+                self.tails.insert(key, tail);
+            }
+        }
+    }
+}
