@@ -75,10 +75,7 @@ impl Batch<'_> {
             traceparent: self.traceparent.as_deref(),
             body: &judged.body,
         };
-        let shard = match key {
-            Some(key) => shared.args.shards.of_key(&self.agent.id, key),
-            None => shared.args.shards.of_producer(batch.producer),
-        };
+        let shard = shared.args.shards.of(batch.producer, &self.agent.id, key);
         let key = key.map(|key| IdempotencyKey {
             key,
             window: shared.args.idempotency_window,
@@ -124,7 +121,7 @@ impl Batch<'_> {
     fn failed(&self, batch: BatchId, error: &QueueError) -> (Fate, Result<Reply, Refusal>) {
         let traceparent = self.traceparent.as_deref();
         tracing::debug!(%batch, agent = %self.agent.id, traceparent, %error, "not enqueued");
-        self.shared.gate.doubt();
+        self.shared.gate.doubt(error);
         let fate = match error {
             QueueError::Unfit(_) | QueueError::Usage(_) => Fate::NotQueued,
             QueueError::Unavailable(_) | QueueError::Timeout(_) | QueueError::Protocol(_) => Fate::Unknown,

@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How often the queue is looked at.
 const LOOK: Duration = Duration::from_millis(200);
+/// How often idempotency keys whose time is over are looked for.
+const FORGET: Duration = Duration::from_secs(1);
 /// The name of the check in `/readyz`.
 pub(crate) const REDIS_CHECK: &str = "redis";
 
@@ -64,9 +66,11 @@ impl Gate {
         });
     }
 
-    /// Notes that an enqueue has failed by the queue's fault.
-    pub(crate) fn doubt(&self) {
-        self.doubtful.store(true, Ordering::Relaxed);
+    /// Notes that a call to the queue has failed; not if that was this program's own mistake, which says nothing of Redis.
+    pub(crate) fn doubt(&self, error: &QueueError) {
+        if !matches!(error, QueueError::Usage(_)) {
+            self.doubtful.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Waits until there seems to be room in a shard, or the queue can't be used any more, at most until `deadline`. Returns
@@ -116,6 +120,7 @@ impl Watcher {
         let mut meters = vec![DrainMeter::default(); self.gate.shards.len()];
         let mut up = None;
         let mut full = false;
+        let mut forget_at = begun;
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             let looked = async {
                 let server = if up == Some(true) { None } else { Some(self.queue.check().await?) };
@@ -137,12 +142,15 @@ impl Watcher {
                     }
                     let depth = Depth::of_all(depths.iter().map(|(_, depth)| depth));
                     self.gauges(depth);
-                    self.forget_old_keys().await;
+                    // What has been forgotten may be a piece only, of which the next is due at the next look.
+                    if Instant::now() >= forget_at && !self.forget_old_keys().await {
+                        forget_at = Instant::now() + FORGET;
+                    }
                     up = Some(true);
                     full = self.say_full(full, depth);
                 }
                 Err(error) => {
-                    self.gate.doubt();
+                    self.gate.doubt(&error);
                     meters.iter_mut().for_each(DrainMeter::interrupt);
                     self.say_lost(up, &error);
                     up = Some(false);
@@ -151,10 +159,15 @@ impl Watcher {
         }
     }
 
-    /// Also while nothing is added: what they take may be the very memory that Redis lacks.
-    async fn forget_old_keys(&self) {
-        if let Err(error) = self.queue.forget_old_keys().await {
-            tracing::debug!(%error, "old idempotency keys are forgotten later");
+    /// Also while nothing is added: what they take may be the very memory that Redis lacks. Returns whether there were
+    /// some.
+    async fn forget_old_keys(&self) -> bool {
+        match self.queue.forget_old_keys().await {
+            Ok(forgotten) => forgotten > 0,
+            Err(error) => {
+                tracing::debug!(%error, "old idempotency keys are forgotten later");
+                false
+            }
         }
     }
 
@@ -209,5 +222,22 @@ impl Watcher {
         self.metrics.queue_bytes.set(depth.bytes);
         self.metrics.queue_oldest_age.set(depth.oldest_age_ms.unwrap_or(0) as f64 / 1_000.0);
         self.metrics.queue_dead.set(depth.dead);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_be_the_queues_fault_makes_it_doubtful() {
+        let gate = Gate::new(Shards::default(), Room { entries: 1, bytes: 1 });
+        let doubts = |error| {
+            gate.doubtful.store(false, Ordering::Relaxed);
+            gate.doubt(&error);
+            gate.doubtful.load(Ordering::Relaxed)
+        };
+        assert!(doubts(QueueError::Timeout(LOOK)) && doubts(QueueError::Protocol(String::new())));
+        assert!(!doubts(QueueError::Usage(String::new())));
     }
 }

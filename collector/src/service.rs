@@ -181,12 +181,12 @@ fn identify(shared: &Shared, peer: IpAddr, head: &Parts) -> Result<Agent, Refusa
 
 /// Where the batch will go; without an identity, where it would go now.
 fn shard_of(shared: &Shared, agent: &Agent, identity: &Identity) -> Shard {
-    let shards = shared.args.shards;
-    match identity {
-        Identity::Batch(batch) => shards.of_producer(batch.producer),
-        Identity::Key(key) => shards.of_key(&agent.id, key),
-        Identity::None => shards.of_producer(shared.numbers.producer()),
-    }
+    let (producer, key) = match identity {
+        Identity::Batch(batch) => (batch.producer, None),
+        Identity::Key(key) => (shared.numbers.producer(), Some(key.as_str())),
+        Identity::None => (shared.numbers.producer(), None),
+    };
+    shared.args.shards.of(producer, &agent.id, key)
 }
 
 /// Refuses when the queue surely can't take a batch, after a wait if that may help.

@@ -3,7 +3,7 @@
 use crate::connection::Queue;
 use crate::entry::EntryId;
 use crate::error::QueueError;
-use crate::link::Request;
+use crate::request::Request;
 use crate::{reply, scripts};
 use redis::{Cmd, Value, cmd};
 use serde::{Deserialize, Serialize};

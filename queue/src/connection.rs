@@ -4,10 +4,11 @@ use crate::durability::{Ack, ServerInfo};
 use crate::entry::Done;
 use crate::error::QueueError;
 use crate::keys::{Keys, Shard, Shards};
-use crate::link::{Link, Request};
+use crate::link::Link;
 use crate::place::Access;
 use crate::reader::{GROUP, Reader};
-use crate::shards::Beyond;
+use crate::request::Request;
+use crate::shards::{Beyond, Sum};
 use crate::{reply, scripts};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -108,22 +109,25 @@ impl Queue {
             let (shard, id) = one.id.parts()?;
             by_shard.entry(shard).or_default().push((id, one.body_bytes));
         }
-        let mut removed = 0;
+        let mut removed = Sum::default();
         for (shard, done) in by_shard {
-            let keys = self.keys(shard);
-            let keys = [keys.queue.as_str(), &keys.bytes, &keys.attempts];
             for piece in done.chunks(ACKNOWLEDGE_AT_ONCE) {
-                let fill = |call: &mut redis::Cmd| {
-                    call.arg(GROUP);
-                    for (id, body_bytes) in piece {
-                        call.arg(id).arg(body_bytes);
-                    }
-                };
-                let answer = self.link.ask(Request::Script(&scripts::ACKNOWLEDGE, &keys, &fill)).await?;
-                removed += reply::count(&answer)?;
+                removed.add(shard, self.acknowledge_piece(shard, piece).await)?;
             }
         }
-        Ok(removed)
+        removed.end()
+    }
+
+    async fn acknowledge_piece(&self, shard: Shard, piece: &[(&str, u64)]) -> Result<u64, QueueError> {
+        let keys = self.keys(shard);
+        let keys = [keys.queue.as_str(), &keys.bytes, &keys.attempts];
+        let fill = |call: &mut redis::Cmd| {
+            call.arg(GROUP);
+            for (id, body_bytes) in piece {
+                call.arg(id).arg(body_bytes);
+            }
+        };
+        reply::count(&self.link.ask(Request::Script(&scripts::ACKNOWLEDGE, &keys, &fill)).await?)
     }
 
     pub(crate) fn link(&self) -> &Link {

@@ -4,8 +4,8 @@ use crate::attempts::{Attempt, in_one_line};
 use crate::connection::Queue;
 use crate::entry::{EntryId, Fields, RawEntry};
 use crate::error::QueueError;
-use crate::link::Request;
 use crate::reader::GROUP;
+use crate::request::Request;
 use crate::{reply, scripts};
 use bytes::Bytes;
 use redis::{Cmd, cmd};
@@ -193,7 +193,8 @@ impl Queue {
             let from = after.map_or("-".to_owned(), |id| format!("({id}"));
             let mut range = cmd("XRANGE");
             range.arg(&self.keys(shard).dead).arg(from).arg("+").arg("COUNT").arg(count - letters.len());
-            for raw in reply::entries(shard, self.link().ask(Request::Command(range)).await?)? {
+            let found = self.link().ask(Request::Command(range)).await.map_err(|error| error.of(shard))?;
+            for raw in reply::entries(shard, found)? {
                 letters.push(raw.try_into()?);
             }
         }

@@ -3,8 +3,8 @@
 use crate::connection::Queue;
 use crate::error::QueueError;
 use crate::keys::Shard;
-use crate::link::Request;
 use crate::reader::GROUP;
+use crate::request::Request;
 use crate::{reply, scripts};
 
 /// The state of the queue, or of one shard, which is from one script.
@@ -76,11 +76,13 @@ impl Queue {
     /// # Errors
     /// [`QueueError`].
     pub async fn depths(&self) -> Result<Vec<(Shard, Depth)>, QueueError> {
-        let mut depths = Vec::new();
-        for shard in self.shards().await? {
-            depths.push((shard, self.depth_of(shard).await?));
-        }
-        Ok(depths)
+        let fill = |call: &mut redis::Cmd| {
+            call.arg(GROUP);
+        };
+        let answers = self.of_each(self.shards().await?, &scripts::DEPTH, &fill, |keys| {
+            vec![&keys.queue, &keys.bytes, &keys.dead, &keys.dead_bytes]
+        });
+        answers.await?.into_iter().map(|(shard, answer)| Ok((shard, depth(answer?)?))).collect()
     }
 
     /// Compares the byte counter of each shard with the bodies in its stream, and sets it right, atomically. A stream of
@@ -91,40 +93,44 @@ impl Queue {
     /// [`QueueError`].
     pub async fn recount(&self) -> Result<Vec<Recounted>, QueueError> {
         let mut mended = Vec::new();
+        let mut refusal = None;
         for shard in self.shards().await? {
-            let keys = self.keys(shard);
-            let keys = [keys.queue.as_str(), &keys.bytes, &keys.attempts];
-            let fill = |call: &mut redis::Cmd| {
-                call.arg(RECOUNT_ENTRIES).arg(RECOUNT_BYTES);
-            };
-            let answer = self.link().ask(Request::Script(&scripts::RECOUNT, &keys, &fill)).await?;
-            let mut parts = reply::array(answer)?.into_iter();
-            let mut next = || reply::text(parts.next().unwrap_or_default());
-            if next()? == "mended" {
-                let (was, is) = (next()?, next()?.parse().unwrap_or(0));
-                mended.push(Recounted { shard, was, is });
+            match self.recount_shard(shard).await {
+                Ok(one) => mended.extend(one),
+                Err(error) if error.is_refusal() => refusal = refusal.or(Some(error.of(shard))),
+                Err(error) => return Err(error),
             }
         }
-        Ok(mended)
+        refusal.map_or(Ok(mended), Err)
     }
 
-    async fn depth_of(&self, shard: Shard) -> Result<Depth, QueueError> {
+    async fn recount_shard(&self, shard: Shard) -> Result<Option<Recounted>, QueueError> {
         let keys = self.keys(shard);
-        let keys = [keys.queue.as_str(), &keys.bytes, &keys.dead, &keys.dead_bytes];
+        let keys = [keys.queue.as_str(), &keys.bytes, &keys.attempts];
         let fill = |call: &mut redis::Cmd| {
-            call.arg(GROUP);
+            call.arg(RECOUNT_ENTRIES).arg(RECOUNT_BYTES);
         };
-        let answer = self.link().ask(Request::Script(&scripts::DEPTH, &keys, &fill)).await?;
-        let [entries, bytes, pending, age, dead, dead_bytes] = reply::tuple(answer)?;
-        Ok(Depth {
-            entries: reply::count(&entries)?,
-            bytes: reply::count(&bytes)?,
-            pending: reply::count(&pending)?,
-            oldest_age_ms: u64::try_from(reply::number(&age)?).ok(),
-            dead: reply::count(&dead)?,
-            dead_bytes: reply::count(&dead_bytes)?,
-        })
+        let answer = self.link().ask(Request::Script(&scripts::RECOUNT, &keys, &fill)).await?;
+        let mut parts = reply::array(answer)?.into_iter();
+        let mut next = || reply::text(parts.next().unwrap_or_default());
+        if next()? != "mended" {
+            return Ok(None);
+        }
+        let (was, is) = (next()?, next()?.parse().unwrap_or(0));
+        Ok(Some(Recounted { shard, was, is }))
     }
+}
+
+fn depth(answer: redis::Value) -> Result<Depth, QueueError> {
+    let [entries, bytes, pending, age, dead, dead_bytes] = reply::tuple(answer)?;
+    Ok(Depth {
+        entries: reply::count(&entries)?,
+        bytes: reply::count(&bytes)?,
+        pending: reply::count(&pending)?,
+        oldest_age_ms: u64::try_from(reply::number(&age)?).ok(),
+        dead: reply::count(&dead)?,
+        dead_bytes: reply::count(&dead_bytes)?,
+    })
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! Pure: what Redis says of itself goes in, a verdict comes out. [`crate::link`] asks and acts.
 
+use crate::keys::Shard;
 use std::collections::HashMap;
 
 /// `--ack`: what has happened to an entry when it is acknowledged.
@@ -48,12 +49,23 @@ pub(crate) const SETTINGS: [&str; 3] = ["appendonly", "appendfsync", "no-appendf
 pub(crate) struct Facts {
     info: HashMap<String, String>,
     config: Result<HashMap<String, String>, String>,
+    elsewhere: Option<String>,
 }
 
 impl Facts {
     pub(crate) fn new(info: &str, config: Result<HashMap<String, String>, String>) -> Self {
         let pairs = info.lines().filter_map(|line| line.trim_end().split_once(':'));
-        Self { info: pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(), config }
+        let info = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        Self { info, config, elsewhere: None }
+    }
+
+    pub(crate) fn is_cluster(&self) -> bool {
+        self.info("cluster_enabled") == "1"
+    }
+
+    /// Notes a shard of which a cluster says that another node has it, and its words.
+    pub(crate) fn note_elsewhere(&mut self, shard: Shard, said: &str) {
+        self.elsewhere.get_or_insert_with(|| format!("{shard} ({said})"));
     }
 
     /// Which process, from its start to its end.
@@ -88,6 +100,13 @@ impl Facts {
                 self.info("role"),
                 self.info("master_host"),
                 self.info("master_port"),
+            ));
+        }
+        if let Some(elsewhere) = &self.elsewhere {
+            faults.push(format!(
+                "it is a node of a cluster, and shard {elsewhere} is on another: logweir speaks to one server, so give it \
+                 a Redis that is no cluster, or the URL of one node to which `redis-cli --cluster reshard` has moved the \
+                 slots of all --shards (`redis-cli CLUSTER KEYSLOT logweir:{{0}}:queue` says which, and so on)"
             ));
         }
         let policy = self.info("maxmemory_policy");

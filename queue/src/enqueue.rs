@@ -3,17 +3,16 @@
 use crate::connection::Queue;
 use crate::entry::EntryId;
 use crate::error::QueueError;
-use crate::keys::Shard;
-use crate::link::Request;
+use crate::keys::{Shard, key_hash};
+use crate::request::Request;
 use crate::{reply, scripts};
 use logweir_proto::BatchId;
 use logweir_proto::encoding::Encoding;
 use redis::{Cmd, Value};
-use sha2::{Digest, Sha256};
 use std::time::Duration;
 
-/// The most idempotency keys that one script forgets, so that none keeps Redis from others for long.
-const FORGET_AT_ONCE: u64 = 1_000;
+/// The most idempotency keys that are forgotten in one go, so that it keeps Redis from others for no longer.
+const FORGET_AT_ONCE: usize = 1_000;
 
 /// A batch to be enqueued; see [`crate::Entry`] for the fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,8 +123,7 @@ impl NewEntry<'_> {
 impl IdempotencyKey<'_> {
     /// What stands for agent and key in Redis: of one length, whatever they hold.
     fn member(&self, agent: &str) -> String {
-        let hash = Sha256::new().chain_update(agent).chain_update([0]).chain_update(self.key).finalize();
-        hash.iter().fold(String::with_capacity(64), |mut hex, byte| {
+        key_hash(agent, self.key).iter().fold(String::with_capacity(64), |mut hex, byte| {
             hex.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
             hex.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or('0'));
             hex
@@ -134,8 +132,9 @@ impl IdempotencyKey<'_> {
 }
 
 impl Queue {
-    /// Enqueues one batch, atomically, into the shard of its idempotency key or else of its producer, and waits until it is as durable as [`crate::Settings::ack`] says. The
-    /// limits refuse a batch when they are reached already, so one batch may pass them.
+    /// Enqueues one batch, atomically, into its shard ([`crate::Shards::of`]), and waits until it is as durable as
+    /// [`crate::Settings::ack`] says. The limits refuse a batch when they are reached already, so one batch may pass
+    /// them.
     ///
     /// # Errors
     /// [`QueueError`]; except after [`QueueError::Unfit`] and [`QueueError::Usage`] it is unknown whether the batch
@@ -147,11 +146,11 @@ impl Queue {
         idempotency: Option<&IdempotencyKey<'_>>,
     ) -> Result<Enqueued, QueueError> {
         entry.checked()?;
-        let shards = self.settings().shards;
-        let shard = match idempotency {
-            Some(key) => shards.of_key(entry.agent, key.key),
-            None => shards.of_producer(entry.batch.producer),
-        };
+        let shard = self.settings().shards.of(
+            entry.batch.producer,
+            entry.agent,
+            idempotency.map(|idempotency| idempotency.key),
+        );
         let keys = self.keys(shard);
         let keys = [keys.queue.as_str(), &keys.bytes, &keys.idem, &keys.idem_answers, &keys.idem_bytes];
         let member = idempotency.map(|key| key.member(entry.agent));
@@ -172,23 +171,21 @@ impl Queue {
         enqueued(shard, answer)
     }
 
-    /// Forgets up to a thousand idempotency keys of each shard whose time is over, and returns how many. They count as forgotten
-    /// before, but take memory; so somebody must call this from time to time.
+    /// Forgets up to a thousand idempotency keys whose time is over, and returns how many. They count as
+    /// forgotten before, but take memory; so somebody must call this from time to time.
     ///
     /// # Errors
     /// [`QueueError`].
     pub async fn forget_old_keys(&self) -> Result<u64, QueueError> {
+        let shards = self.shards().await?;
+        let each = (FORGET_AT_ONCE / shards.len().max(1)).max(1);
         let fill = |call: &mut Cmd| {
-            call.arg(FORGET_AT_ONCE);
+            call.arg(each);
         };
-        let mut forgotten = 0;
-        for shard in self.shards().await? {
-            let keys = self.keys(shard);
-            let keys = [keys.idem.as_str(), &keys.idem_answers, &keys.idem_bytes];
-            let answer = self.link().ask(Request::Script(&scripts::FORGET_KEYS, &keys, &fill)).await?;
-            forgotten += reply::count(&answer)?;
-        }
-        Ok(forgotten)
+        let answers = self.of_each(shards, &scripts::FORGET_KEYS, &fill, |keys| {
+            vec![&keys.idem, &keys.idem_answers, &keys.idem_bytes]
+        });
+        reply::sum(answers.await?)
     }
 }
 

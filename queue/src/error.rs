@@ -1,5 +1,6 @@
 //! What can go wrong, by what the caller does about it.
 
+use crate::keys::Shard;
 use redis::{ErrorKind, RedisError};
 use std::time::Duration;
 use thiserror::Error;
@@ -14,9 +15,9 @@ pub enum QueueError {
     /// No answer within the deadline; as [`QueueError::Unavailable`].
     #[error("Redis did not answer within {0:?}")]
     Timeout(Duration),
-    /// Redis' settings don't give what `--ack` promises: a person must mend that. The text says which setting,
-    /// what it is, and the command that sets it.
-    #[error("Redis doesn't fit --ack: {0}")]
+    /// Redis' settings don't give what `--ack` promises, or a cluster keeps a shard elsewhere: a person must mend that.
+    /// The text says which setting, what it is, and the command that sets it.
+    #[error("Redis is not set up as it must be: {0}")]
     Unfit(String),
     /// The URL or a setting of the caller is wrong.
     #[error("{0}")]
@@ -27,6 +28,23 @@ pub enum QueueError {
 }
 
 impl QueueError {
+    /// Whether Redis has answered, and refused this: about other keys it may say yes.
+    pub(crate) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Protocol(_) => true,
+            Self::Unavailable(error) => !breaks_connection(error),
+            Self::Timeout(_) | Self::Unfit(_) | Self::Usage(_) => false,
+        }
+    }
+
+    /// With the shard that it is about.
+    pub(crate) fn of(self, shard: Shard) -> Self {
+        match self {
+            Self::Protocol(why) => Self::Protocol(format!("of shard {shard}: {why}")),
+            other => other,
+        }
+    }
+
     /// [`QueueError::Unavailable`] for a reason that is not Redis' own error.
     pub(crate) fn unavailable(why: String) -> Self {
         Self::Unavailable(std::io::Error::other(why).into())
@@ -52,13 +70,18 @@ const WORLD: &[&str] = &[
     "NOPERM",
 ];
 
-/// Errors after which another connection may do better: the address may lead to another node by now, or the
-/// password has been changed.
-const ELSEWHERE: &[&str] = &["READONLY", "MASTERDOWN", "UNBLOCKED", "MOVED", "ASK", "NOAUTH", "WRONGPASS"];
+/// Errors after which another connection may do better: the address may lead to another server by now, or the
+/// password has been changed. Not those of a cluster that has a shard on another node: see [`crate::link`]'s check.
+const ELSEWHERE: &[&str] = &["READONLY", "MASTERDOWN", "UNBLOCKED", "NOAUTH", "WRONGPASS"];
 
 /// Whether Redis' error has this code, in its first word or, inside a script of older versions, in its text.
 pub(crate) fn has_code(error: &RedisError, code: &str) -> bool {
     error.code() == Some(code) || error.detail().is_some_and(|detail| detail.contains(&format!("-{code} ")))
+}
+
+/// Whether a cluster says that another of its nodes has the key.
+pub(crate) fn is_moved(error: &RedisError) -> bool {
+    has_any(error, &["MOVED", "ASK"])
 }
 
 fn has_any(error: &RedisError, codes: &[&str]) -> bool {

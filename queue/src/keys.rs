@@ -45,16 +45,19 @@ impl Shards {
         (self.0..MAX_SHARDS).map(Shard)
     }
 
-    /// Where the batches of this producer go, always.
-    #[must_use]
-    pub fn of_producer(self, producer: ProducerId) -> Shard {
-        self.pick(Sha256::new().chain_update(producer.to_string()))
+    /// Each that there may be.
+    pub(crate) fn any() -> impl Iterator<Item = Shard> {
+        (0..MAX_SHARDS).map(Shard)
     }
 
-    /// Where the batches with this idempotency key go, whoever numbers them.
+    /// Where a batch goes: by the idempotency key that its agent gave it, whoever numbers it then, or else by its
+    /// producer, always.
     #[must_use]
-    pub fn of_key(self, agent: &str, key: &str) -> Shard {
-        self.pick(Sha256::new().chain_update(agent).chain_update([0]).chain_update(key))
+    pub fn of(self, producer: ProducerId, agent: &str, key: Option<&str>) -> Shard {
+        match key {
+            Some(key) => self.pick(&key_hash(agent, key)),
+            None => self.pick(&Sha256::digest(producer.to_string())),
+        }
     }
 
     /// The part of a limit that each shard has; at least 1.
@@ -63,11 +66,15 @@ impl Shards {
         (of / u64::from(self.0)).max(1)
     }
 
-    fn pick(self, hash: Sha256) -> Shard {
-        let hash = hash.finalize();
+    fn pick(self, hash: &[u8]) -> Shard {
         let number = hash.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
         Shard(u16::try_from(number % u64::from(self.0)).unwrap_or(0))
     }
+}
+
+/// What stands for an agent's idempotency key: of one length, whatever they hold.
+pub(crate) fn key_hash(agent: &str, key: &str) -> [u8; 32] {
+    Sha256::new().chain_update(agent).chain_update([0]).chain_update(key).finalize().into()
 }
 
 impl FromStr for Shards {
@@ -186,7 +193,7 @@ pub(crate) struct Keys {
 impl Keys {
     /// Those of every shard that there may be.
     pub(crate) fn of_all() -> Vec<Self> {
-        (0..MAX_SHARDS).map(|number| Shard(number).into()).collect()
+        Shards::any().map(Self::from).collect()
     }
 }
 
@@ -225,13 +232,13 @@ mod tests {
         let producer = |n: u128| ProducerId::new(uuid::Uuid::from_u128(n));
         let of = |count: u16| -> Vec<u16> {
             let shards = Shards::new(count).unwrap();
-            (1..=8).map(|n| shards.of_producer(producer(n)).number()).collect()
+            (1..=8).map(|n| shards.of(producer(n), "web-1", None).number()).collect()
         };
         assert_eq!(of(1), [0; 8]);
         assert_eq!(of(4), [1, 2, 2, 3, 0, 0, 2, 0]);
         assert_eq!(of(64), [13, 46, 18, 11, 12, 36, 2, 44]);
         let shards = Shards::new(4).unwrap();
-        assert_eq!(shards.of_key("web-1", "k").number(), 0);
+        assert_eq!(shards.of(producer(1), "web-1", Some("k")).number(), 0);
     }
 
     #[test]
@@ -240,7 +247,8 @@ mod tests {
         let mut seen = std::collections::HashMap::<Shard, u32>::new();
         // As like each other as can be.
         for n in 1..=6_400 {
-            *seen.entry(shards.of_producer(ProducerId::new(uuid::Uuid::from_u128(n)))).or_default() += 1;
+            let producer = ProducerId::new(uuid::Uuid::from_u128(n));
+            *seen.entry(shards.of(producer, "web-1", None)).or_default() += 1;
         }
         assert_eq!(seen.len(), usize::from(MAX_SHARDS));
         assert!(seen.values().all(|count| (50..200).contains(count)), "{seen:?}");

@@ -26,6 +26,7 @@ mod look;
 mod place;
 mod reader;
 mod reply;
+mod request;
 mod scripts;
 mod shards;
 

@@ -13,13 +13,13 @@
 
 use crate::connection::Settings;
 use crate::durability::{Facts, SETTINGS, ServerInfo, Wait};
-use crate::error::{QueueError, breaks_connection, has_code};
+use crate::error::{QueueError, breaks_connection, has_code, is_moved};
 use crate::fence::{Fence, Held};
 use crate::keys::Shard;
 use crate::place::Place;
-use crate::scripts::ScriptText;
+use crate::request::{Request, send, together};
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, Pipeline, RedisError, Value, cmd};
+use redis::{Pipeline, RedisError, Value, cmd};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -57,14 +57,6 @@ pub(crate) struct Link {
     attempts: tokio::sync::Mutex<Attempts>,
     /// How many attempts have come to an end.
     ended: AtomicU64,
-}
-
-/// What to send.
-pub(crate) enum Request<'a> {
-    Command(Cmd),
-    /// Together; the answers come in the same order.
-    Commands(&'a Pipeline),
-    Script(&'a ScriptText, &'a [&'a str], &'a (dyn Fn(&mut Cmd) + Send + Sync)),
 }
 
 impl Link {
@@ -127,7 +119,7 @@ impl Link {
         let Some(open) = current else {
             return Ok(self.connected_until(until, true).await?.info);
         };
-        let facts = self.on(&open, until, facts(&open.connection)).await?;
+        let facts = self.on(&open, until, self.facts(&open.connection)).await?;
         match facts.judge(self.settings.ack) {
             // What to wait for may have changed with the settings, and belongs to the connection.
             Ok((info, wait)) if wait == open.fence.as_ref().map(|fence| fence.wait()).unwrap_or_default() => {
@@ -234,7 +226,7 @@ impl Link {
 
     async fn make(&self, number: u64) -> Result<Open, QueueError> {
         let connection = self.place.connect(self.settings.deadline).await?;
-        let facts = facts(&connection).await?;
+        let facts = self.facts(&connection).await?;
         if self.place.is_watched() && !facts.is_master() {
             let why = "Sentinel still names a server that is no master (any more)".to_owned();
             return Err(QueueError::unavailable(why));
@@ -245,7 +237,7 @@ impl Link {
         } else {
             let second = self.place.connect(self.settings.deadline).await?;
             // Behind one address there may be two servers, and a fence in one says nothing of the other.
-            if self::facts(&second).await?.run_id() != facts.run_id() {
+            if self.facts(&second).await?.run_id() != facts.run_id() {
                 return Err(QueueError::unavailable("its address leads to two different servers".to_owned()));
             }
             Some(Arc::new(Fence::new(second, wait, Shard::default().fence())))
@@ -254,48 +246,57 @@ impl Link {
         tracing::debug!(version = %info.version, "connected to Redis");
         Ok(Open { number, connection, info, fence, disk_patience })
     }
-}
 
-async fn send(connection: &MultiplexedConnection, request: &Request<'_>) -> Result<Value, RedisError> {
-    let mut connection = connection.clone();
-    match request {
-        Request::Command(command) => command.query_async(&mut connection).await,
-        Request::Commands(pipeline) => pipeline.query_async(&mut connection).await.map(Value::Array),
-        Request::Script(script, keys, fill) => {
-            let mut call = script.by_hash(keys);
-            fill(&mut call);
-            match call.query_async(&mut connection).await {
-                Err(error) if has_code(&error, "NOSCRIPT") => {
-                    let mut call = script.by_text(keys);
-                    fill(&mut call);
-                    call.query_async(&mut connection).await
+    /// What Redis says of itself.
+    async fn facts(&self, connection: &MultiplexedConnection) -> Result<Facts, Held> {
+        let mut connection = connection.clone();
+        let info: String = match cmd("INFO").query_async(&mut connection).await {
+            Err(error) if has_code(&error, "NOPERM") => {
+                let why = "INFO is not allowed, so its settings can't be checked: allow it with \
+                           `redis-cli ACL SETUSER NAME +info`";
+                return Err(Held::Short(QueueError::Unfit(why.to_owned())));
+            }
+            answer => answer?,
+        };
+        let mut config = Ok(HashMap::new());
+        for setting in SETTINGS {
+            let mut get = cmd("CONFIG");
+            get.arg("GET").arg(setting);
+            match get.query_async::<HashMap<String, String>>(&mut connection).await {
+                Ok(values) => drop(config.as_mut().map(|config| config.extend(values))),
+                Err(error) if breaks_connection(&error) => return Err(Held::Redis(error)),
+                Err(error) => {
+                    config = Err(error.to_string());
+                    break;
                 }
-                answer => answer,
             }
         }
+        let mut facts = Facts::new(&info, config);
+        if facts.is_cluster() {
+            self.find_elsewhere(&mut connection, &mut facts).await?;
+        }
+        Ok(facts)
     }
-}
 
-/// What Redis says of itself.
-async fn facts(connection: &MultiplexedConnection) -> Result<Facts, Held> {
-    let mut connection = connection.clone();
-    let info: String = match cmd("INFO").query_async(&mut connection).await {
-        Err(error) if has_code(&error, "NOPERM") => {
-            let why = "INFO is not allowed, so its settings can't be checked: allow it with \
-                       `redis-cli ACL SETUSER NAME +info`";
-            return Err(Held::Short(QueueError::Unfit(why.to_owned())));
+    /// A cluster may have some of the shards on other nodes.
+    async fn find_elsewhere(
+        &self,
+        connection: &mut MultiplexedConnection,
+        facts: &mut Facts,
+    ) -> Result<(), Held> {
+        let mut lengths = Pipeline::new();
+        for shard in self.settings.shards.all() {
+            lengths.cmd("XLEN").arg(shard.queue());
         }
-        answer => answer?,
-    };
-    let mut config = HashMap::new();
-    for setting in SETTINGS {
-        let mut get = cmd("CONFIG");
-        get.arg("GET").arg(setting);
-        match get.query_async::<HashMap<String, String>>(&mut connection).await {
-            Ok(values) => config.extend(values),
-            Err(error) if breaks_connection(&error) => return Err(Held::Redis(error)),
-            Err(error) => return Ok(Facts::new(&info, Err(error.to_string()))),
+        let answers = together(connection, lengths).await?;
+        for (shard, answer) in self.settings.shards.all().zip(answers) {
+            if let Value::ServerError(error) = answer {
+                let error = RedisError::from(error);
+                if is_moved(&error) {
+                    facts.note_elsewhere(shard, &error.to_string());
+                }
+            }
         }
+        Ok(())
     }
-    Ok(Facts::new(&info, Ok(config)))
 }

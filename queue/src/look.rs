@@ -6,8 +6,8 @@ use crate::dead::{ABOUT_STRINGS, DeadLetter};
 use crate::entry::{EntryId, Fields, RawEntry};
 use crate::error::QueueError;
 use crate::keys::Keys;
-use crate::link::Request;
 use crate::reader::GROUP;
+use crate::request::Request;
 use crate::{reply, scripts};
 use logweir_proto::ProducerId;
 use redis::{Cmd, cmd};
@@ -90,7 +90,8 @@ impl Queue {
             let fill = |call: &mut Cmd| {
                 call.arg(after.unwrap_or("")).arg(ENTRIES).arg(BYTES).arg(own).arg(&producer);
             };
-            let answer = self.link().ask(Request::Script(&scripts::LOOK, &keys, &fill)).await?;
+            let answer = self.link().ask(Request::Script(&scripts::LOOK, &keys, &fill)).await;
+            let answer = answer.map_err(|error| error.of(shard))?;
             let [next, found] = reply::tuple(answer)?;
             let found = reply::entries(shard, found)?;
             let next = reply::text(next)?;

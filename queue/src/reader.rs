@@ -7,11 +7,15 @@
 //! to this consumer and is seen by nobody, until it is reclaimed after the lease. So block for a short while and
 //! look for the stop signal in between, rather than dropping a read.
 
+mod sweep;
+
 use crate::connection::Queue;
 use crate::entry::{EntryId, Item, RawEntry};
 use crate::error::{QueueError, has_code};
-use crate::keys::Shard;
-use crate::link::{Link, Request};
+use crate::keys::{Shard, Shards};
+use crate::link::Link;
+use crate::request::Request;
+use crate::shards::Sum;
 use crate::{reply, scripts};
 use redis::{Cmd, cmd};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,8 +29,6 @@ pub(crate) const GROUP: &str = "workers";
 const FIRST_PIECE: usize = 8;
 /// When a read holds so many bytes of bodies it asks for no more.
 const READ_BYTES: u64 = 32 * 1024 * 1024;
-/// How long it waits at one of several shards before it looks at the others again.
-const WAIT_AT_ONE: Duration = Duration::from_millis(50);
 
 /// One consumer, with a connection of its own. Dropping it leaves its pending entries to be reclaimed.
 pub struct Reader {
@@ -39,6 +41,8 @@ pub struct Reader {
     reclaim_turn: usize,
     /// Where the round of each pending list goes on.
     cursors: BTreeMap<Shard, String>,
+    /// Shards that refuse to be read, each told once.
+    ailing: BTreeSet<Shard>,
     /// Set while a read is under way: still set at the next, it was dropped, and Redis may still answer it.
     reading: bool,
 }
@@ -54,6 +58,7 @@ impl Reader {
             turn,
             reclaim_turn: turn,
             cursors: BTreeMap::new(),
+            ailing: BTreeSet::new(),
             reading: false,
         }
     }
@@ -79,52 +84,6 @@ impl Reader {
         let items = self.read_shards(count, block).await;
         self.reading = false;
         items
-    }
-
-    async fn read_shards(&mut self, count: usize, block: Duration) -> Result<Vec<Item>, QueueError> {
-        let until = Instant::now() + block;
-        loop {
-            let shards = self.queue.shards().await?;
-            if let [only] = shards.as_slice() {
-                return self.read_pieces(*only, count, 0, block).await;
-            }
-            let items = self.sweep(&shards, count).await?;
-            let left = until.saturating_duration_since(Instant::now());
-            if !items.is_empty() || left.is_zero() {
-                return Ok(items);
-            }
-            let own = usize::from(self.queue.settings().shards.count());
-            if let Some(shard) = shards.get(self.turn % own) {
-                let items = self.read_pieces(*shard, count, 0, left.min(WAIT_AT_ONE)).await?;
-                if !items.is_empty() {
-                    return Ok(items);
-                }
-            }
-        }
-    }
-
-    /// What there is in all of them, from the one whose turn it is on.
-    async fn sweep(&mut self, shards: &[Shard], count: usize) -> Result<Vec<Item>, QueueError> {
-        let mut items = Vec::new();
-        let mut bytes = 0;
-        for step in 0..shards.len() {
-            let at = (self.turn + step) % shards.len();
-            let read = self.read_pieces(shards[at], count - items.len(), bytes, Duration::ZERO).await;
-            match read {
-                Ok(more) => {
-                    bytes += more.iter().map(Item::body_bytes).sum::<u64>();
-                    items.extend(more);
-                }
-                Err(error) if items.is_empty() => return Err(error),
-                // What is in hand must not be lost to an error, which the next read will meet again.
-                Err(_) => break,
-            }
-            if items.len() >= count || bytes >= READ_BYTES {
-                self.turn = (at + 1) % shards.len();
-                break;
-            }
-        }
-        Ok(items)
     }
 
     /// From one shard; `bytes` are in hand already.
@@ -177,6 +136,11 @@ impl Reader {
         count: usize,
         block: Duration,
     ) -> Result<Vec<RawEntry>, QueueError> {
+        let read = self.read_command(shard, count, block);
+        reply::read(shard, self.link.ask_for(block, Request::Command(read)).await?)
+    }
+
+    fn read_command(&self, shard: Shard, count: usize, block: Duration) -> Cmd {
         let mut read = cmd("XREADGROUP");
         read.arg("GROUP").arg(GROUP).arg(&self.consumer).arg("COUNT").arg(count);
         // Redis takes 0 for ever, so no wait is no BLOCK.
@@ -184,7 +148,7 @@ impl Reader {
             read.arg("BLOCK").arg(millis(block).max(1));
         }
         read.arg("STREAMS").arg(&self.queue.keys(shard).queue).arg(">");
-        reply::read(shard, self.link.ask_for(block, Request::Command(read)).await?)
+        read
     }
 
     async fn make_group(&self, shard: Shard) -> Result<(), QueueError> {
@@ -213,21 +177,40 @@ impl Reader {
             return Ok(Vec::new());
         }
         let shards = self.queue.shards().await?;
+        let (mut refusal, mut refused) = (None, 0);
         for _ in 0..shards.len() {
             let shard = shards[self.reclaim_turn % shards.len()];
             self.reclaim_turn = self.reclaim_turn.wrapping_add(1);
-            let cursor = self.cursors.get(&shard).map_or("0-0", String::as_str);
-            let fill = |call: &mut Cmd| {
-                call.arg(GROUP).arg(&self.consumer).arg(millis(lease)).arg(cursor).arg(count);
-            };
-            let answer = self.script(shard, &scripts::RECLAIM, &fill).await?;
-            let (cursor, claimed) = reply::reclaimed(shard, answer)?;
-            self.cursors.insert(shard, cursor);
-            if !claimed.is_empty() {
-                return Ok(claimed.into_iter().map(|(raw, deliveries)| (raw.into(), deliveries)).collect());
+            match self.reclaim_piece(shard, lease, count).await {
+                Ok(claimed) if claimed.is_empty() => {}
+                Ok(claimed) => return Ok(claimed),
+                Err(error) if error.is_refusal() => {
+                    self.ails(shard, &error);
+                    refused += 1;
+                    refusal = Some(error.of(shard));
+                }
+                Err(error) => return Err(error),
             }
         }
-        Ok(Vec::new())
+        match refusal {
+            Some(error) if refused == shards.len() => Err(error),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    async fn reclaim_piece(
+        &mut self,
+        shard: Shard,
+        lease: Duration,
+        count: usize,
+    ) -> Result<Vec<(Item, u64)>, QueueError> {
+        let cursor = self.cursors.get(&shard).map_or("0-0", String::as_str);
+        let fill = |call: &mut Cmd| {
+            call.arg(GROUP).arg(&self.consumer).arg(millis(lease)).arg(cursor).arg(count);
+        };
+        let (cursor, claimed) = reply::reclaimed(shard, self.script(shard, &scripts::RECLAIM, &fill).await?)?;
+        self.cursors.insert(shard, cursor);
+        Ok(claimed.into_iter().map(|(raw, deliveries)| (raw.into(), deliveries)).collect())
     }
 
     /// Keeps the lease of those of `ids` that this consumer still holds. Returns how many these are.
@@ -240,14 +223,15 @@ impl Reader {
             let (shard, id) = id.parts()?;
             by_shard.entry(shard).or_default().push(id);
         }
-        let mut kept = 0;
+        let mut kept = Sum::default();
         for (shard, ids) in by_shard {
             let fill = |call: &mut Cmd| {
                 call.arg(GROUP).arg(&self.consumer).arg(&ids);
             };
-            kept += reply::count(&self.script(shard, &scripts::RENEW, &fill).await?)?;
+            let answer = self.script(shard, &scripts::RENEW, &fill).await;
+            kept.add(shard, answer.and_then(|answer| reply::count(&answer)))?;
         }
-        Ok(kept)
+        kept.end()
     }
 
     /// Removes the group's consumers that have been idle for `idle` and hold nothing, by one atomic script
@@ -273,14 +257,10 @@ impl Reader {
         let fill = |call: &mut Cmd| {
             call.arg(GROUP).arg(millis(idle)).arg(only);
         };
-        let mut shards: BTreeSet<Shard> = self.queue.shards().await?.into_iter().collect();
-        // It may have been in one that is empty by now.
-        shards.extend(self.cursors.keys());
-        let mut removed = 0;
-        for shard in shards {
-            removed += reply::count(&self.script(shard, &scripts::REMOVE_CONSUMERS, &fill).await?)?;
-        }
-        Ok(removed)
+        // Any, since it may have been in one beyond --shards that is empty by now.
+        let shards = Shards::any().collect();
+        let answers = self.queue.of_each(shards, &scripts::REMOVE_CONSUMERS, &fill, |keys| vec![&keys.queue]);
+        reply::sum(answers.await?)
     }
 
     async fn script(

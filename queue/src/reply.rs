@@ -27,6 +27,15 @@ pub(crate) fn array(value: Value) -> Result<Vec<Value>> {
     }
 }
 
+/// What several calls together were answered, each for itself.
+pub(crate) fn each(value: Value) -> Result<Vec<Result<Value>>> {
+    let one = |value| match value {
+        Value::ServerError(error) => Err(redis::RedisError::from(error).into()),
+        answer => Ok(answer),
+    };
+    Ok(array(value)?.into_iter().map(one).collect())
+}
+
 /// An array of exactly so many.
 pub(crate) fn tuple<const N: usize>(value: Value) -> Result<[Value; N]> {
     <[Value; N]>::try_from(array(value)?)
@@ -58,6 +67,11 @@ pub(crate) fn count(value: &Value) -> Result<u64> {
     number(value).map(|number| u64::try_from(number).unwrap_or(0))
 }
 
+/// The sum of what each shard counted, when all could be asked; what the others did is done all the same.
+pub(crate) fn sum(answers: Vec<(Shard, Result<Value>)>) -> Result<u64> {
+    answers.into_iter().map(|(_, answer)| count(&answer?)).sum()
+}
+
 pub(crate) fn optional_id(shard: Shard, value: Value) -> Result<Option<EntryId>> {
     match value {
         Value::Nil => Ok(None),
@@ -75,15 +89,14 @@ fn fields(value: Value) -> Result<Fields> {
     Ok(fields)
 }
 
-/// `[id, fields]`.
-fn entry(shard: Shard, value: Value) -> Result<RawEntry> {
-    let [id, flat] = tuple(value)?;
+fn entry(shard: Shard, id: Value, flat: Value) -> Result<RawEntry> {
     Ok(RawEntry { id: EntryId::of(shard, text(id)?), fields: fields(flat)? })
 }
 
 /// What XRANGE gives.
 pub(crate) fn entries(shard: Shard, value: Value) -> Result<Vec<RawEntry>> {
-    array(value)?.into_iter().map(|value| entry(shard, value)).collect()
+    let one = |value| tuple(value).and_then(|[id, flat]| entry(shard, id, flat));
+    array(value)?.into_iter().map(one).collect()
 }
 
 /// What XREADGROUP of one stream gives: nothing when the wait ended without an entry.
@@ -105,10 +118,7 @@ pub(crate) fn reclaimed(shard: Shard, value: Value) -> Result<(String, Vec<(RawE
     let mut claimed = Vec::new();
     for item in array(items)? {
         let [id, flat, deliveries] = tuple(item)?;
-        claimed.push((
-            RawEntry { id: EntryId::of(shard, text(id)?), fields: fields(flat)? },
-            count(&deliveries)?,
-        ));
+        claimed.push((entry(shard, id, flat)?, count(&deliveries)?));
     }
     Ok((text(cursor)?, claimed))
 }

@@ -6,10 +6,11 @@
 use crate::connection::Queue;
 use crate::entry::EntryId;
 use crate::error::QueueError;
-use crate::keys::Shard;
-use crate::link::Request;
+use crate::keys::{Keys, Shard};
 use crate::reply;
-use redis::Pipeline;
+use crate::request::{Fill, Request};
+use crate::scripts::ScriptText;
+use redis::{Pipeline, Value};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -23,6 +24,7 @@ const EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct Beyond {
     found: AtomicU64,
     told: AtomicU64,
+    strange: AtomicU64,
     look_at: Mutex<Option<Instant>>,
     readers: AtomicUsize,
 }
@@ -46,6 +48,10 @@ impl Beyond {
 
 fn bit(shard: Shard) -> u64 {
     1 << shard.number()
+}
+
+fn numbers(shards: &[Shard], bits: u64) -> Vec<u16> {
+    shards.iter().filter(|shard| bits & bit(**shard) != 0).map(|shard| shard.number()).collect()
 }
 
 impl Queue {
@@ -75,6 +81,23 @@ impl Queue {
         Ok([(first, Some(after))].into_iter().chain(rest).collect())
     }
 
+    /// Runs one script on each of these shards, in one go. Each has its own answer, so that one that refuses keeps none
+    /// of the others waiting.
+    pub(crate) async fn of_each(
+        &self,
+        shards: Vec<Shard>,
+        script: &ScriptText,
+        fill: Fill<'_>,
+        keys: impl Fn(&Keys) -> Vec<&str>,
+    ) -> Result<Vec<(Shard, Result<Value, QueueError>)>, QueueError> {
+        let keys: Vec<Vec<&str>> = shards.iter().map(|shard| keys(self.keys(*shard))).collect();
+        let answers = reply::each(self.link().ask(Request::Scripts(script, &keys, fill)).await?)?;
+        let of = |(shard, answer): (Shard, Result<Value, QueueError>)| {
+            (shard, answer.map_err(|error| error.of(shard)))
+        };
+        Ok(shards.into_iter().zip(answers).map(of).collect())
+    }
+
     /// Counts the readers.
     pub(crate) fn next_reader(&self) -> usize {
         self.beyond().readers.fetch_add(1, Ordering::Relaxed)
@@ -90,27 +113,60 @@ impl Queue {
             let keys = self.keys(*shard);
             ask.cmd("XLEN").arg(&keys.queue).cmd("XLEN").arg(&keys.dead).cmd("ZCARD").arg(&keys.idem);
         }
-        let answers = reply::array(self.link().ask(Request::Commands(&ask)).await?)?;
-        let (mut found, mut news) = (0, 0);
+        let answers = reply::each(self.link().ask(Request::Commands(ask)).await?)?;
+        let (mut found, mut news, mut strange) = (0, 0, 0);
+        let mut why = None;
         for (shard, held) in shards.iter().zip(answers.chunks_exact(3)) {
-            let [batches, letters, keys] = held else { continue };
-            let (batches, letters) = (reply::count(batches)?, reply::count(letters)?);
-            if batches > 0 || letters > 0 || reply::count(keys)? > 0 {
+            let holds = |at: usize| matches!(held.get(at), Some(Ok(Value::Int(1..))));
+            if holds(0) || holds(1) || holds(2) {
                 found |= bit(*shard);
             }
-            if batches > 0 {
+            if holds(0) {
                 news |= bit(*shard);
             }
+            if let Some(error) = held.iter().find_map(|answer| answer.as_ref().err()) {
+                strange |= bit(*shard);
+                why.get_or_insert(error);
+            }
+        }
+        // What is none of logweir's must not keep what is from being read.
+        let known = self.beyond().strange.swap(strange, Ordering::Relaxed);
+        if let Some(error) = why.filter(|_| strange & !known != 0) {
+            tracing::warn!(shards = ?numbers(&shards, strange), %error, "shards beyond --shards can't be looked at");
         }
         self.beyond().found.store(found, Ordering::Relaxed);
         if news & !self.beyond().told.fetch_or(news, Ordering::Relaxed) != 0 {
-            let beyond: Vec<u16> =
-                shards.iter().filter(|shard| news & bit(**shard) != 0).map(|shard| shard.number()).collect();
             tracing::info!(
-                shards = ?beyond, own = %self.settings().shards,
+                shards = ?numbers(&shards, news), own = %self.settings().shards,
                 "there are batches in shards beyond --shards, which belong to the queue as well"
             );
         }
         Ok(())
+    }
+}
+
+/// What several shards counted. One that refuses keeps none of the others from their turn.
+#[derive(Debug, Default)]
+pub(crate) struct Sum {
+    sum: u64,
+    refusal: Option<QueueError>,
+}
+
+impl Sum {
+    /// Takes one in; fails when the next needn't be asked.
+    pub(crate) fn add(&mut self, shard: Shard, counted: Result<u64, QueueError>) -> Result<(), QueueError> {
+        match counted {
+            Ok(count) => self.sum += count,
+            Err(error) if error.is_refusal() => {
+                self.refusal.get_or_insert(error.of(shard));
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// The sum, or the first refusal.
+    pub(crate) fn end(self) -> Result<u64, QueueError> {
+        self.refusal.map_or(Ok(self.sum), Err)
     }
 }

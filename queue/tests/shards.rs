@@ -5,12 +5,12 @@ mod support;
 
 use logweir_proto::{BatchId, ProducerId, Seq};
 use logweir_queue::{
-    Burial, DeadLimits, Depth, Done, Enqueued, EntryId, IdempotencyKey, Item, NewEntry, Queue, QueueLimits,
-    Replay, Restored, Shard, Shards,
+    Ack, Burial, DeadLimits, Depth, Done, Enqueued, EntryId, IdempotencyKey, Item, NewEntry, Queue,
+    QueueError, QueueLimits, Replay, Restored, Settings, Shard, Shards,
 };
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
-use support::{ROOMY, SOON, Server, entry};
+use support::{DEADLINE, ROOMY, SOON, Server, Slow, entry};
 use uuid::Uuid;
 
 const NOW: Duration = Duration::ZERO;
@@ -31,7 +31,8 @@ async fn put(queue: &Queue, producer: u128) -> EntryId {
 fn producers() -> [u128; 4] {
     let shards = Shards::new(4).unwrap();
     [0, 1, 2, 3].map(|shard| {
-        let there = |n: &u128| shards.of_producer(ProducerId::new(Uuid::from_u128(*n))).number() == shard;
+        let there =
+            |n: &u128| shards.of(ProducerId::new(Uuid::from_u128(*n)), "web-1", None).number() == shard;
         (1..).find(there).unwrap()
     })
 }
@@ -271,4 +272,183 @@ async fn a_full_shard_refuses_its_own_producers_only() {
     assert_eq!(full, Enqueued::Full { entries: 1, bytes: 4 });
     let room = queue.enqueue(&of(second), limits, None).await.unwrap();
     assert!(matches!(room, Enqueued::Added { entries: 1, bytes: 4, .. }), "{room:?}");
+}
+
+/// Somebody's key where a stream should be: it can't be read until he takes it away, and nothing waits for that.
+#[tokio::test]
+async fn a_shard_that_can_not_be_read_keeps_no_other_waiting() {
+    let server = Server::start().await;
+    let queue = server.sharded(4);
+    let mut reader = queue.reader("a");
+    for (shard, bad) in producers().into_iter().enumerate() {
+        server.say::<()>(&format!("SET logweir:{{{shard}}}:queue mine")).await;
+        let others: Vec<u128> = producers().into_iter().filter(|producer| *producer != bad).collect();
+        // Each time another reader begins, at another shard, and the same one goes on.
+        for mut reader in [queue.reader("b"), queue.reader("c"), queue.reader("d"), queue.reader("e")] {
+            for producer in &others {
+                put(&queue, *producer).await;
+            }
+            let items = reader.read(10, SOON).await.unwrap();
+            assert_eq!(
+                producers_of(&items).into_iter().collect::<HashSet<_>>(),
+                others.iter().copied().collect()
+            );
+            assert_eq!(queue.acknowledge(&done(&items)).await.unwrap(), 3);
+        }
+        // While it waits, too, whichever shard it waits at.
+        for producer in &others {
+            let (items, ()) = tokio::join!(reader.read(1, SOON), async {
+                tokio::time::sleep(Duration::from_millis(120)).await;
+                put(&queue, *producer).await;
+            });
+            let items = items.unwrap();
+            assert_eq!(producers_of(&items), [*producer]);
+            assert_eq!(queue.acknowledge(&done(&items)).await.unwrap(), 1);
+        }
+        // Leases, and what others have left.
+        for producer in &others {
+            put(&queue, *producer).await;
+        }
+        let items = reader.read(3, SOON).await.unwrap();
+        let ids: Vec<EntryId> = items.iter().map(|item| item.id().clone()).collect();
+        assert_eq!((items.len(), reader.renew(&ids).await.unwrap()), (3, 3));
+        let mut heir = queue.reader("heir");
+        for _ in 0..3 {
+            let claimed = heir.reclaim(NOW, 1).await.unwrap();
+            assert_eq!(queue.acknowledge(&[claimed[0].0.done()]).await.unwrap(), 1);
+        }
+        // Whoever looks is told which it is.
+        let said = queue.depth().await.unwrap_err().to_string();
+        assert!(said.contains(&format!("shard {{{shard}}}")) && said.contains("WRONGTYPE"), "{said}");
+        assert!(queue.recount().await.is_err());
+        server.say::<()>(&format!("DEL logweir:{{{shard}}}:queue")).await;
+        put(&queue, bad).await;
+        let items = reader.read(10, SOON).await.unwrap();
+        assert_eq!(producers_of(&items), [bad], "mended, it is read again");
+        assert_eq!(queue.acknowledge(&done(&items)).await.unwrap(), 1);
+    }
+    // With nothing else to be read, it is an error.
+    for shard in 0..4 {
+        server.say::<()>(&format!("SET logweir:{{{shard}}}:queue mine")).await;
+    }
+    let error = reader.read(10, SOON).await.unwrap_err();
+    assert!(matches!(&error, QueueError::Protocol(why) if why.contains("WRONGTYPE")), "{error:?}");
+    assert!(reader.reclaim(NOW, 10).await.is_err());
+}
+
+/// What was read before a shard's stream was replaced can't be acknowledged there; all else is.
+#[tokio::test]
+async fn a_shard_that_refuses_keeps_nothing_else_from_being_acknowledged() {
+    let server = Server::start().await;
+    let queue = server.sharded(4);
+    for producer in producers() {
+        put(&queue, producer).await;
+    }
+    let items = queue.reader("a").read(10, NOW).await.unwrap();
+    server.say::<()>("DEL logweir:{0}:queue").await;
+    server.say::<()>("SET logweir:{0}:queue mine").await;
+    assert!(queue.acknowledge(&done(&items)).await.is_err());
+    server.say::<()>("DEL logweir:{0}:queue").await;
+    assert_eq!(lengths(&server).await, [0, 0, 0, 0]);
+}
+
+/// A right that is missing for one shard, as after a slip in an ACL.
+#[tokio::test]
+async fn a_missing_right_keeps_no_other_shard_waiting() {
+    let server = Server::start().await;
+    let all = server.sharded(4);
+    server.say::<()>("ACL SETUSER w on >pw +@all ~logweir:{0}:* ~logweir:{2}:* ~logweir:{3}:*").await;
+    let settings = Settings::new(&format!("{}?user=w&pass=pw", server.url()), Ack::Memory, DEADLINE);
+    let queue = Queue::new(Settings { shards: Shards::new(4).unwrap(), ..settings }).unwrap();
+    let mut reader = queue.reader("a");
+    for producer in producers() {
+        put(&all, producer).await;
+    }
+    let [first, hidden, third, fourth] = producers();
+    let items = reader.read(10, SOON).await.unwrap();
+    let expected = HashSet::from([first, third, fourth]);
+    assert_eq!(producers_of(&items).into_iter().collect::<HashSet<_>>(), expected);
+    server.say::<()>("ACL SETUSER w ~logweir:{1}:*").await;
+    assert_eq!(producers_of(&reader.read(10, SOON).await.unwrap()), [hidden]);
+}
+
+/// Nothing of logweir's, where nobody of these settings puts anything.
+#[tokio::test]
+async fn a_strange_key_beyond_the_shards_is_nobodys_trouble() {
+    let server = Server::start().await;
+    server.say::<()>("SET logweir:{9}:queue mine").await;
+    let queue = server.sharded(2);
+    put(&queue, 1).await;
+    assert_eq!(queue.depth().await.unwrap().entries, 1);
+    assert_eq!(queue.reader("a").read(10, SOON).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_reader_leaves_the_shards_beyond_its_own_too() {
+    let server = Server::start().await;
+    let (many, one) = (server.sharded(4), server.sharded(1));
+    for producer in producers() {
+        put(&many, producer).await;
+    }
+    let mut reader = one.reader("a");
+    let mut seen = 0;
+    while seen < 4 {
+        let items = reader.read(10, SOON).await.unwrap();
+        seen += items.len();
+        one.acknowledge(&done(&items)).await.unwrap();
+    }
+    // So that it is known that they are empty.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    assert_eq!(one.depths().await.unwrap().len(), 1);
+    reader.leave().await.unwrap();
+    for shard in 0..4 {
+        let left: Vec<redis::Value> =
+            server.say(&format!("XINFO CONSUMERS logweir:{{{shard}}}:queue workers")).await;
+        assert!(left.is_empty(), "{shard}: {left:?}");
+    }
+}
+
+/// 64 shards cost no more trips to Redis than a few.
+#[tokio::test]
+async fn many_shards_are_asked_in_one_go() {
+    let server = Server::start_on_tcp(&["--appendonly", "yes", "--appendfsync", "always"]).await;
+    let proxy = Slow::before(server.port(), Duration::from_millis(15)).await;
+    let of = |shards| {
+        let settings = Settings::new(&proxy.url, Ack::Fsync, SOON);
+        Queue::new(Settings { shards: Shards::new(shards).unwrap(), ..settings }).unwrap()
+    };
+    let time = async |queue: &Queue| {
+        queue.check().await.unwrap();
+        let begun = Instant::now();
+        queue.depths().await.unwrap();
+        queue.forget_old_keys().await.unwrap();
+        queue.reader("a").remove_dead_consumers(SOON).await.unwrap();
+        begun.elapsed()
+    };
+    let (one, many) = (time(&of(1)).await, time(&of(64)).await);
+    assert!(many < 4 * one, "{one:?} {many:?}");
+    // A sweep that finds nothing asks for eight at a time.
+    let sweep = async |queue: &Queue| {
+        let mut reader = queue.reader("a");
+        reader.read(64, NOW).await.unwrap();
+        let begun = Instant::now();
+        reader.read(64, NOW).await.unwrap();
+        begun.elapsed()
+    };
+    let (two, many) = (sweep(&of(2)).await, sweep(&of(64)).await);
+    assert!(many < 20 * two, "{two:?} {many:?}");
+}
+
+#[tokio::test]
+async fn scripts_that_were_flushed_are_sent_again_for_all_shards() {
+    let server = Server::start().await;
+    let queue = server.sharded(4);
+    for producer in producers() {
+        put(&queue, producer).await;
+    }
+    for _ in 0..2 {
+        server.say::<()>("SCRIPT FLUSH").await;
+        let depths = queue.depths().await.unwrap();
+        assert_eq!(depths.iter().map(|(_, depth)| depth.entries).collect::<Vec<_>>(), [1, 1, 1, 1]);
+    }
 }

@@ -14,6 +14,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 /// The deadline of the tests' queues.
@@ -251,6 +255,41 @@ pub fn seqs<'a>(items: impl IntoIterator<Item = &'a Item>) -> Vec<u64> {
         Item::Unreadable(unreadable) => panic!("{unreadable:?}"),
     };
     items.into_iter().map(seq).collect()
+}
+
+/// Stands between queue and Redis, and lets everything through only after a while.
+pub struct Slow {
+    pub url: String,
+    _task: JoinSet<()>,
+}
+
+impl Slow {
+    pub async fn before(port: u16, delay: Duration) -> Self {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("redis://{}", listener.local_addr().unwrap());
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            let mut pumps = JoinSet::new();
+            loop {
+                let (near, _) = listener.accept().await.unwrap();
+                let far = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                let ((from_near, to_near), (from_far, to_far)) = (near.into_split(), far.into_split());
+                pumps.spawn(pump(from_near, to_far, delay));
+                pumps.spawn(pump(from_far, to_near, Duration::ZERO));
+            }
+        });
+        Self { url, _task: task }
+    }
+}
+
+async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, delay: Duration) {
+    let mut buffer = vec![0; 1 << 16];
+    while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        tokio::time::sleep(delay).await;
+        if to.write_all(&buffer[..length]).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Tries until it succeeds, and says how it failed when it doesn't soon.
