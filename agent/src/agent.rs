@@ -64,7 +64,7 @@ pub(crate) enum AgentError {
 /// # Errors
 /// See [`AgentError`].
 pub(crate) async fn run(settings: Settings) -> Result<Exit, AgentError> {
-    let http = Http::new(&settings.target)?;
+    let http = Http::new(&settings.sending.target)?;
     let (metrics, registry) = Metrics::new();
     let readiness = Readiness::default();
     readiness.require(CHECK);
@@ -83,7 +83,7 @@ pub(crate) async fn run(settings: Settings) -> Result<Exit, AgentError> {
         tokio::task::spawn_blocking(move || Reader::open(reading, metrics, wakes, wake)).await??
     };
     readiness.set(CHECK, Ok(()));
-    let collectors: Vec<&str> = settings.target.collectors.iter().map(Url::as_str).collect();
+    let collectors: Vec<&str> = settings.sending.target.collectors.iter().map(Url::as_str).collect();
     tracing::info!(collectors = collectors.join(", "), state_dir = %state_dir.display(), once, "the agent runs");
 
     let signals = shutdown::listen();
@@ -102,7 +102,8 @@ pub(crate) async fn run(settings: Settings) -> Result<Exit, AgentError> {
         beside.spawn(say_progress(metrics.clone(), Arc::clone(&gate)));
     }
     let mut sending = JoinSet::new();
-    let speed = Speed { concurrency: settings.concurrency, max_rate: settings.max_rate, steering };
+    let speed =
+        Speed { concurrency: settings.sending.concurrency, max_rate: settings.sending.max_rate, steering };
     let shared = Shared::new(http, gate, metrics.clone(), speed);
     sending.spawn(Sender::new(shared).run(sealed, wake.clone()));
     let mut reading = JoinSet::new();

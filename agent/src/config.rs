@@ -1,19 +1,18 @@
 //! What can be set, which settings make no sense together, and the values that they become.
 
+mod sending;
+
+pub(crate) use sending::{SendArgs, Sending};
+
 use crate::files::discover::Patterns;
 use crate::handoff::Steering;
-use crate::send::client::Connecting;
-use crate::send::http::Target;
-use crate::send::rate::MAX_RATE;
 use crate::settings::{From, Reading};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use jiff::tz::TimeZone;
 use logweir_proto::limits::MAX_SERVICE_CHARS;
 use logweir_proto::line::Format;
 use logweir_proto::{Level, Limits};
 use logweir_telemetry::config::{CommonArgs, duration, size};
-use logweir_telemetry::redact::SecretUrl;
-use reqwest::Url;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,8 +23,6 @@ const ADMIN: &str = "127.0.0.1:4804";
 const SYSTEM_STATE_DIR: &str = "/var/lib/logweir-agent";
 /// How often patterns are looked up.
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);
-/// More collectors than anybody has in one list.
-const MAX_COLLECTORS: usize = 16;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -63,12 +60,13 @@ pub(crate) enum FormatArg {
 
 /// The agent of logweir: follows log files and sends each event until it is counted, exactly once.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "logweir-agent", version, max_term_width = 110, after_help = EXAMPLES)]
+#[command(name = "logweir-agent", version, max_term_width = 110, after_help = EXAMPLES,
+    args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Args {
-    /// The collector: http:// or https://, and the path before /v1/events if there is one. With several (repeated, or
-    /// with commas) the first is asked as long as it answers, then the next, and the first again after a while
-    #[arg(long, value_name = "URL", value_parser = collector, value_delimiter = ',', required = true)]
-    pub(crate) collector: Vec<Url>,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) sending: SendArgs,
     /// Files and globs to follow; - is stdin
     #[arg(value_name = "PATH-OR-GLOB", required = true)]
     pub(crate) paths: Vec<String>,
@@ -79,9 +77,6 @@ pub(crate) struct Args {
     /// them is read); a file that is followed already stays so
     #[arg(long, value_parser = duration, value_name = "DURATION")]
     pub(crate) ignore_older: Option<Duration>,
-    /// This agent's ID, where the collector asks for no token [default: the host's name]
-    #[arg(long)]
-    pub(crate) id: Option<String>,
     /// The service of every event [default: a JSON line's own, else the file's name without its endings]
     #[arg(long, value_name = "NAME")]
     pub(crate) service: Option<String>,
@@ -104,34 +99,6 @@ pub(crate) struct Args {
     /// $XDG_STATE_HOME/logweir-agent or ~/.local/state/logweir-agent]
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
-
-    /// The agent's token, as `logweir token new` printed it; read again when it changes
-    #[arg(long, value_name = "FILE")]
-    pub(crate) token_file: Option<PathBuf>,
-    /// Certificates (PEM) that are trusted besides the system's
-    #[arg(long, value_name = "FILE")]
-    pub(crate) ca_file: Option<PathBuf>,
-    /// The agent's own certificate and its chain (PEM), for collectors that ask for one; read again when it changes
-    #[arg(long, value_name = "FILE", requires = "client_key")]
-    pub(crate) client_cert: Option<PathBuf>,
-    /// Its key (PEM)
-    #[arg(long, value_name = "FILE", requires = "client_cert")]
-    pub(crate) client_key: Option<PathBuf>,
-    /// The proxy to the collectors [default: for https:// what HTTPS_PROXY and NO_PROXY say, for http:// none]
-    #[arg(long, value_name = "URL")]
-    pub(crate) proxy: Option<SecretUrl>,
-    /// Send no more events per second than this
-    #[arg(long, value_name = "EVENTS_PER_S", value_parser = clap::value_parser!(u64).range(1..=MAX_RATE))]
-    pub(crate) max_rate: Option<u64>,
-    /// How many batches are posted at a time
-    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub(crate) concurrency: u16,
-    /// How long connecting may take
-    #[arg(long, value_parser = duration, default_value = "5s", value_name = "DURATION")]
-    pub(crate) connect_timeout: Duration,
-    /// How long an attempt may take in all
-    #[arg(long, value_parser = duration, default_value = "30s", value_name = "DURATION")]
-    pub(crate) request_timeout: Duration,
 
     /// How long the first event of a batch waits for others
     #[arg(long, value_parser = duration, default_value = "500ms", value_name = "DURATION")]
@@ -172,13 +139,40 @@ pub(crate) struct Args {
     pub(crate) common: CommonArgs,
 }
 
+/// What else the agent does.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Command {
+    /// Sends the events of a rejects file again, after they have been mended
+    #[command(after_help = RESEND)]
+    Resend(ResendArgs),
+}
+
+/// `resend`.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ResendArgs {
+    /// Mended copies of rejects.ndjson
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) sending: SendArgs,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+const RESEND: &str = "\
+Copy STATE_DIR/rejects.ndjson, and mend the member `event` of each record: it is the event as it was sent, as JSON text
+(or write an object there). Leave the other members alone: they hold the number under which the event is sent, so each
+counts once, however often this command runs and whatever else was on its way. Delete the records to give up.
+
+  logweir-agent resend --collector http://127.0.0.1:4801 mended.ndjson
+
+What is refused again is written to FILE.refused, with the new reason, and the command exits 1.";
+
 /// Valid settings.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) reading: Reading,
-    pub(crate) target: Target,
-    pub(crate) concurrency: usize,
-    pub(crate) max_rate: Option<u64>,
+    pub(crate) sending: Sending,
     pub(crate) admin: Option<SocketAddr>,
     pub(crate) shutdown_timeout: Duration,
 }
@@ -189,14 +183,6 @@ impl Args {
     /// # Errors
     /// A sentence that names the flag and says what would be right.
     pub(crate) fn settings(&self, env: impl Fn(&str) -> Option<PathBuf>) -> Result<Settings, String> {
-        if self.collector.len() > MAX_COLLECTORS {
-            return Err(format!("--collector: at most {MAX_COLLECTORS} of them"));
-        }
-        if self.collector.iter().any(|url| !url.username().is_empty() || url.password().is_some()) {
-            // Said here, and without the URL: clap would print it.
-            return Err("--collector: no name or password belongs there; --token-file says who the agent is"
-                .to_owned());
-        }
         self.check_sizes()?;
         if let Some(service) = &self.service
             && !is_name(service, MAX_SERVICE_CHARS)
@@ -207,34 +193,13 @@ impl Args {
         let admin = self.admin.or_else(|| if once { None } else { ADMIN.parse().ok() });
         Ok(Settings {
             reading: self.reading(env)?,
-            target: Target {
-                collectors: self.collector.clone(),
-                id: self.agent_id()?,
-                token_file: self.token_file.clone(),
-                connecting: Connecting {
-                    ca_file: self.ca_file.clone(),
-                    client_cert: self.client_cert.clone().zip(self.client_key.clone()),
-                    proxy: self.proxy.clone(),
-                    connect_timeout: self.connect_timeout,
-                    concurrency: self.concurrency.into(),
-                },
-                request_timeout: self.request_timeout,
-            },
-            concurrency: self.concurrency.into(),
-            max_rate: self.max_rate,
+            sending: self.sending.settings()?,
             admin,
             shutdown_timeout: self.shutdown_timeout,
         })
     }
 
     fn check_sizes(&self) -> Result<(), String> {
-        for (flag, value) in
-            [("connect-timeout", self.connect_timeout), ("request-timeout", self.request_timeout)]
-        {
-            if value.is_zero() {
-                return Err(format!("--{flag} must be more than 0"));
-            }
-        }
         for (flag, value) in [
             ("batch-bytes", self.batch_bytes),
             ("max-line-bytes", self.max_line_bytes),
@@ -321,14 +286,6 @@ impl Args {
                 .to_owned()),
         }
     }
-
-    fn agent_id(&self) -> Result<String, String> {
-        match &self.id {
-            Some(id) if is_name(id, MAX_SERVICE_CHARS) => Ok(id.clone()),
-            Some(id) => Err(format!("--id {id:?}: {NAME_RULE}")),
-            None => Ok(as_id(&rustix::system::uname().nodename().to_string_lossy())),
-        }
-    }
 }
 
 const NAME_RULE: &str =
@@ -339,17 +296,6 @@ fn is_name(text: &str, most_chars: usize) -> bool {
     text.len() <= most_chars
         && text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'/' | b':' | b'-'))
-}
-
-/// A host's name as an ID.
-fn as_id(host: &str) -> String {
-    let id: String = host
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' })
-        .skip_while(|c| !c.is_ascii_alphanumeric())
-        .take(MAX_SERVICE_CHARS)
-        .collect();
-    if id.is_empty() { "agent".to_owned() } else { id }
 }
 
 fn default_state_dir(env: impl Fn(&str) -> Option<PathBuf>, root: bool) -> Option<PathBuf> {
@@ -367,19 +313,6 @@ fn default_state_dir(env: impl Fn(&str) -> Option<PathBuf>, root: bool) -> Optio
     }
     let state_home = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
     Some(state_home?.join("logweir-agent"))
-}
-
-fn collector(text: &str) -> Result<Url, String> {
-    let wrong =
-        |what: &str| format!("{what}; say something like http://127.0.0.1:4801 or https://logs.example.org");
-    let url = Url::parse(text).map_err(|e| wrong(&e.to_string()))?;
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        return Err(wrong("it must begin with http:// or https://"));
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(wrong("it must have no ? and no #"));
-    }
-    Ok(url)
 }
 
 fn level(text: &str) -> Result<Level, String> {

@@ -15,13 +15,14 @@ mod journal;
 mod metrics;
 mod reader;
 mod records;
+mod resend;
 mod retry;
 mod send;
 mod settings;
 mod spool;
 
 use agent::AgentError;
-use config::{Args, Settings};
+use config::{Args, Command, ResendArgs, Settings};
 use logweir_telemetry::exit::Exit;
 use logweir_telemetry::{config as telemetry_config, logs};
 use std::path::PathBuf;
@@ -33,6 +34,9 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let args: Args = telemetry_config::parse();
+    if let Some(Command::Resend(args)) = args.command {
+        return resend_command(&args);
+    }
     if let Err(exit) = logs::init(&args.common.logs) {
         return exit.into();
     }
@@ -53,8 +57,28 @@ fn main() -> ExitCode {
     }
 }
 
+fn resend_command(args: &ResendArgs) -> ExitCode {
+    if let Err(exit) = logs::init(&args.common.logs) {
+        return exit.into();
+    }
+    let said = args.sending.settings().and_then(|sending| {
+        let runtime = tokio::runtime::Runtime::new().map_err(|e| AgentError::Runtime(e).to_string())?;
+        if args.common.check {
+            return send::http::Http::new(&sending.target).map(|_| Exit::Done).map_err(|e| e.to_string());
+        }
+        runtime.block_on(resend::run(sending, &args.files)).map_err(|e| e.to_string())
+    });
+    match said {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            tracing::error!("{error}");
+            Exit::Usage.into()
+        }
+    }
+}
+
 fn check(settings: &Settings) -> Result<Exit, AgentError> {
-    send::http::Http::new(&settings.target)?;
+    send::http::Http::new(&settings.sending.target)?;
     tracing::info!(state_dir = %settings.reading.state_dir.display(), "the configuration is valid");
     Ok(Exit::Done)
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! {"at", "code", "detail", "producer", "number", "file", "start", "end", "event"}      an event that was refused
-//! {"at", "code", "detail", "file", "start", "end", "checksum"}                         a line that is too long
+//! {"at", "code", "detail", "file", "start", "end", "checksum", "resend_as"}            a line that is too long
 //! {"at", "reason", "file", "start", "end", "batch", "events", "detail"}                bytes that are lost
 //! ```
 //!

@@ -1,3 +1,4 @@
+use super::sending::as_id;
 use super::*;
 
 fn parse(flags: &[&str]) -> Result<Args, String> {
@@ -21,8 +22,8 @@ fn the_defaults_are_those_of_the_manual() {
     assert_eq!((reading.batch_events, reading.batch_bytes), (5_000, 4 << 20));
     assert_eq!((reading.linger, reading.default_level), (Duration::from_millis(500), Level::Info));
     assert_eq!(settings.admin, Some("127.0.0.1:4804".parse().unwrap()));
-    assert_eq!((settings.max_rate, settings.shutdown_timeout), (None, Duration::from_secs(10)));
-    assert!(is_name(&settings.target.id, 128), "{}", settings.target.id);
+    assert_eq!((settings.sending.max_rate, settings.shutdown_timeout), (None, Duration::from_secs(10)));
+    assert!(is_name(&settings.sending.target.id, 128), "{}", settings.sending.target.id);
 }
 
 #[test]

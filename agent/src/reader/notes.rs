@@ -71,6 +71,8 @@ pub(super) fn too_long(path: &Path, start: u64, end: u64, hash: u128, max: usize
         "start": start,
         "end": end,
         "checksum": format!("{hash:032x}"),
+        // It never had a number; this one is for what people make of it, and nothing else's.
+        "resend_as": format!("{}/1", uuid::Uuid::new_v4()),
     })
 }
 

@@ -10,6 +10,7 @@ use logweir_proto::encoding::{self, Encoding};
 use logweir_proto::{BatchId, headers, ndjson};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -21,6 +22,7 @@ pub(crate) struct Taken {
     events: Arc<Mutex<BTreeMap<String, String>>>,
     /// What is answered instead, while it is there.
     refusal: Arc<Mutex<Option<Problem>>>,
+    asked: Arc<AtomicUsize>,
 }
 
 impl Taken {
@@ -34,6 +36,11 @@ impl Taken {
         let mut messages: Vec<String> = events.values().map(message).collect();
         messages.sort();
         messages
+    }
+
+    /// How many posts there were.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
     }
 
     pub(crate) fn refuse(&self, problem: Option<Problem>) {
@@ -64,6 +71,7 @@ impl Collector {
 }
 
 async fn take(State(taken): State<Taken>, head: HeaderMap, body: Bytes) -> Response {
+    taken.asked.fetch_add(1, Ordering::Relaxed);
     if let Some(problem) = taken.refusal.lock().unwrap().clone() {
         return refused(problem);
     }

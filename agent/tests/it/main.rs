@@ -9,3 +9,4 @@ mod collector;
 mod collectors;
 mod ending;
 mod process;
+mod resend;

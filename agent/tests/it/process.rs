@@ -50,9 +50,22 @@ impl Place {
 
     /// With these variables, and no others.
     pub(crate) fn start_with(&self, collector: &str, args: &[&str], environment: &[(&str, &str)]) -> Child {
+        let state = self.path("state");
+        let first = ["--collector", collector, "--timezone", "UTC", "--state-dir", state.to_str().unwrap()];
+        Self::spawned(&[&first, args].concat(), environment)
+    }
+
+    /// With these arguments, and no others.
+    pub(crate) fn spawn(&self, args: &[&str]) -> Child {
+        Self::spawned(args, &[])
+    }
+
+    pub(crate) async fn command(&self, args: &[&str]) -> Ended {
+        ended(self.spawn(args)).await
+    }
+
+    fn spawned(args: &[&str], environment: &[(&str, &str)]) -> Child {
         Command::new(env!("CARGO_BIN_EXE_logweir-agent"))
-            .args(["--collector", collector, "--timezone", "UTC", "--state-dir"])
-            .arg(self.path("state"))
             .args(args)
             .env_clear()
             .envs(environment.iter().copied())
