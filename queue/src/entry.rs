@@ -8,9 +8,13 @@ use logweir_proto::encoding::Encoding;
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
+use thiserror::Error;
 
 use crate::error::QueueError;
 use crate::keys::Shard;
+
+/// The format that is written and read here: the field `v`.
+const VERSION: u32 = 1;
 
 /// The ID that Redis gave an entry, such as `1764000000000-0`; with its shard before it unless that is 0, such as
 /// `3:1764000000000-0`.
@@ -142,10 +146,30 @@ pub enum Item {
 pub struct Unreadable {
     /// Its ID in the stream.
     pub id: EntryId,
-    /// Which field, and what is wrong with it.
-    pub reason: String,
+    /// What is wrong with it.
+    pub flaw: Flaw,
     /// The length of its `body` field, for the byte counter.
     pub body_bytes: u64,
+}
+
+/// Why an entry can't be read.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Flaw {
+    /// Its format is of a later version, which a newer worker reads: no fault at all.
+    #[error("`v` is {version}, and this version reads {VERSION}")]
+    Newer {
+        /// Its `v`.
+        version: u32,
+    },
+    /// A field is missing or wrong; the sentence names it.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+impl From<String> for Flaw {
+    fn from(sentence: String) -> Self {
+        Self::Wrong(sentence)
+    }
 }
 
 /// An entry that is finished with.
@@ -183,6 +207,14 @@ impl Item {
     }
 }
 
+impl Entry {
+    /// What [`crate::Queue::acknowledge`] needs of it.
+    #[must_use]
+    pub fn done(&self) -> Done {
+        Done { id: self.id.clone(), body_bytes: length(&self.body) }
+    }
+}
+
 pub(crate) fn length(body: &[u8]) -> u64 {
     u64::try_from(body.len()).unwrap_or(u64::MAX)
 }
@@ -198,9 +230,9 @@ impl From<RawEntry> for Item {
     fn from(raw: RawEntry) -> Self {
         match raw.parse() {
             Ok(entry) => Item::Batch(entry),
-            Err(reason) => {
+            Err(flaw) => {
                 let body_bytes = raw.find("body").map_or(0, |body| length(body));
-                Item::Unreadable(Unreadable { id: raw.id, reason, body_bytes })
+                Item::Unreadable(Unreadable { id: raw.id, flaw, body_bytes })
             }
         }
     }
@@ -224,16 +256,21 @@ impl RawEntry {
         text.parse().map_err(|_| format!("`{name}` is no number that fits: {}", excerpt(text)))
     }
 
-    fn parse(&self) -> Result<Entry, String> {
+    fn parse(&self) -> Result<Entry, Flaw> {
         let version = self.text("v")?;
-        if version != "1" {
-            return Err(format!("`v` is {}, and this version reads 1", excerpt(version)));
+        match version.parse() {
+            Ok(VERSION) => {}
+            Ok(version) if version > VERSION => return Err(Flaw::Newer { version }),
+            _ => {
+                let is = excerpt(version);
+                return Err(Flaw::Wrong(format!("`v` is {is}, and this version reads {VERSION}")));
+            }
         }
         let Numbers { batch, events, skip } = self.numbers()?;
         let enc = match self.text("enc")? {
             "identity" => Encoding::Identity,
             "zstd" => Encoding::Zstd,
-            other => return Err(format!("`enc` is {}, not zstd or identity", excerpt(other))),
+            other => return Err(format!("`enc` is {}, not zstd or identity", excerpt(other)).into()),
         };
         Ok(Entry {
             id: self.id.clone(),
@@ -393,15 +430,26 @@ mod tests {
             let Item::Unreadable(unreadable) = with(name, value) else { panic!("{name} {value:?}") };
             // The last seq is a number by itself, but leaves no room for three events.
             let blamed = if value == Some(b"9223372036854775806") { "events" } else { name };
-            assert!(
-                unreadable.reason.contains(&format!("`{blamed}`")),
-                "{name} {value:?}: {}",
-                unreadable.reason
-            );
+            let says = unreadable.flaw.to_string();
+            assert!(says.contains(&format!("`{blamed}`")), "{name} {value:?}: {says}");
             assert_eq!(unreadable.body_bytes, 5, "{name}");
         }
         let Item::Unreadable(bodyless) = with("body", None) else { panic!() };
-        assert_eq!((bodyless.reason.as_str(), bodyless.body_bytes), ("`body` is missing", 0));
+        assert_eq!((bodyless.flaw, bodyless.body_bytes), (Flaw::Wrong("`body` is missing".to_owned()), 0));
+    }
+
+    #[test]
+    fn only_a_later_version_is_for_a_newer_worker() {
+        let flaw = |v: &'static [u8]| match with("v", Some(v)) {
+            Item::Unreadable(unreadable) => Some(unreadable.flaw),
+            Item::Batch(_) => None,
+        };
+        assert_eq!(flaw(b"1"), None);
+        assert_eq!(flaw(b"2"), Some(Flaw::Newer { version: 2 }));
+        assert_eq!(flaw(b"4294967295"), Some(Flaw::Newer { version: u32::MAX }));
+        for other in [&b"0"[..], b"x", b"-2", b"2.0", b"4294967296", b""] {
+            assert!(matches!(flaw(other), Some(Flaw::Wrong(_))), "{other:?}");
+        }
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub use dead::{Burial, DeadLetter, DeadLimits, Replay, Restored};
 pub use depth::{Depth, Recounted};
 pub use durability::{Ack, ServerInfo};
 pub use enqueue::{Enqueued, IdempotencyKey, NewEntry, QueueLimits};
-pub use entry::{Done, Entry, EntryId, Fields, Item, Numbers, Unreadable};
+pub use entry::{Done, Entry, EntryId, Fields, Flaw, Item, Numbers, Unreadable};
 pub use error::QueueError;
 pub use keys::{MAX_SHARDS, Shard, Shards};
 pub use look::{Holder, Looked, Queued};

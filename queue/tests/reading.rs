@@ -349,7 +349,8 @@ async fn an_entry_that_is_no_batch_comes_with_its_reason_and_can_be_acknowledged
     let items = take(&mut queue.reader("a"), 10).await;
     let Item::Unreadable(unreadable) = &items[1] else { panic!("{items:?}") };
     assert_eq!((unreadable.id.0.as_str(), unreadable.body_bytes), (id.as_str(), 5));
-    assert!(unreadable.reason.contains("`v`"), "{}", unreadable.reason);
+    let says = unreadable.flaw.to_string();
+    assert!(says.contains("`v`"), "{says}");
     assert_eq!(queue.acknowledge(&[items[1].done()]).await.unwrap(), 1);
     assert_eq!(queue.depth().await.unwrap().bytes, 4);
 }

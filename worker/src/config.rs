@@ -70,7 +70,8 @@ pub struct Args {
     /// The most different (minute, service, level) in one batch; one with more fails by its own fault
     #[arg(long, default_value_t = 20_000, value_name = "N")]
     pub max_batch_keys: usize,
-    /// How long one batch may take to be decoded and added up; then it fails by its own fault
+    /// How long one batch may be computed on, decoding and adding up; then it fails by its own fault. Time that the
+    /// machine gives to others doesn't count
     #[arg(long, value_parser = duration, default_value = "10s", value_name = "DURATION")]
     pub batch_timeout: Duration,
     /// How long one transaction may take; then its connection is dropped, and it is tried again

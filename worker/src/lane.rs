@@ -19,7 +19,7 @@ use crate::grip::Grip;
 use crate::portion::{Countable, decode_all, portions};
 use crate::transaction::Store;
 use crate::wait::Backoff;
-use logweir_queue::{Entry, EntryId, Item};
+use logweir_queue::{Entry, EntryId, Flaw, Item, Unreadable};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -45,6 +45,12 @@ struct Resting {
 struct Failed {
     item: Item,
     error: String,
+}
+
+impl Failed {
+    fn of(entry: &Entry, error: String) -> Self {
+        Self { item: Item::Batch(entry.clone()), error }
+    }
 }
 
 pub(crate) struct Lane {
@@ -135,11 +141,10 @@ impl Lane {
 
     /// Takes over what has been held for longer than the lease. Returns whether there was anything.
     async fn reclaim(&mut self) -> Result<bool, logweir_queue::QueueError> {
+        let (mut newer, mut stuck) = (0u32, false);
         for _ in 0..RECLAIM_PIECES {
             let claimed = self.grip.reader.reclaim(self.shared.args.lease, RECLAIM).await?;
-            if claimed.is_empty() {
-                continue;
-            }
+            stuck = !claimed.is_empty();
             for (item, _) in &claimed {
                 self.grip.hold(item.id());
                 self.resting.retain(|resting| resting.item.id() != item.id());
@@ -147,14 +152,28 @@ impl Lane {
             }
             let mut done = false;
             for (item, deliveries) in claimed {
-                done |= self.suspect(item, deliveries).await;
+                if is_newer(&item) {
+                    self.grip.release(item.id());
+                    newer += 1;
+                } else {
+                    done |= self.suspect(item, deliveries).await;
+                }
             }
-            // Those that the dead letters have no room for must not keep the lane from what can be counted.
+            // What is for a newer worker, or what the dead letters have no room for, must not keep the lane from what
+            // can be counted.
             if done {
                 return Ok(true);
             }
         }
-        self.reclaim_at = Instant::now() + self.shared.args.lease / 3;
+        if newer > 0 {
+            tracing::warn!(
+                batches = newer,
+                "batches of a later format are left in the queue for a newer worker"
+            );
+        }
+        // Many of those may stand before one that can be counted: something is read in between, and it goes on.
+        let rest = if stuck { Duration::ZERO } else { self.shared.args.lease / 3 };
+        self.reclaim_at = Instant::now() + rest;
         Ok(false)
     }
 
@@ -199,17 +218,19 @@ impl Lane {
             self.grip.hold(item.id());
             match item {
                 Item::Batch(entry) => entries.push(entry),
-                Item::Unreadable(unreadable) if is_newer(&unreadable.reason) => {
-                    tracing::warn!(
-                        entry = %unreadable.id, error = %unreadable.reason,
-                        "a batch is left in the queue for a newer worker"
-                    );
-                    self.grip.release(&unreadable.id);
-                }
-                Item::Unreadable(unreadable) => {
-                    let error = unreadable.reason.clone();
-                    failed.push(Failed { item: Item::Unreadable(unreadable), error });
-                }
+                Item::Unreadable(unreadable) => match &unreadable.flaw {
+                    Flaw::Newer { .. } => {
+                        tracing::warn!(
+                            entry = %unreadable.id, why = %unreadable.flaw,
+                            "a batch is left in the queue for a newer worker"
+                        );
+                        self.grip.release(&unreadable.id);
+                    }
+                    Flaw::Wrong(error) => {
+                        let error = error.clone();
+                        failed.push(Failed { item: Item::Unreadable(unreadable), error });
+                    }
+                },
             }
         }
         let (bounds, limit) = (self.shared.args.batch_bounds(), self.shared.args.batch_timeout);
@@ -219,13 +240,16 @@ impl Lane {
             for (entry, decoded) in self.grip.during(decode_all(portion, bounds, limit)).await {
                 match decoded {
                     Ok(batch) => countable.push(Countable { entry, batch }),
-                    Err(error) => failed.push(Failed { item: Item::Batch(entry), error }),
+                    Err(error) => failed.push(Failed::of(&entry, error)),
                 }
             }
             if let Err(Stopped) = self.commit(&countable, &mut noted, &mut failed).await {
-                let left = portions.flatten().map(|entry| entry.id);
-                for id in countable.into_iter().map(|countable| countable.entry.id).chain(left) {
-                    self.grip.release(&id);
+                for entry in countable
+                    .iter()
+                    .map(|countable| &*countable.entry)
+                    .chain(portions.as_slice().iter().flatten())
+                {
+                    self.grip.release(&entry.id);
                 }
                 break;
             }
@@ -240,26 +264,7 @@ impl Lane {
     }
 }
 
-/// Whether an entry can't be read because its format is of a later version.
-fn is_newer(reason: &str) -> bool {
-    let version = reason.strip_prefix("`v` is \"").and_then(|rest| rest.split('"').next());
-    version.and_then(|version| version.parse::<u32>().ok()).is_some_and(|version| version > 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_later_version_is_left_for_a_newer_worker() {
-        assert!(is_newer("`v` is \"2\", and this version reads 1"));
-        for other in [
-            "`v` is \"x\", and this version reads 1",
-            "`v` is \"0\", and",
-            "`v` is missing",
-            "`seq` is \"2\"",
-        ] {
-            assert!(!is_newer(other), "{other}");
-        }
-    }
+/// Whether only a newer worker can read it.
+fn is_newer(item: &Item) -> bool {
+    matches!(item, Item::Unreadable(Unreadable { flaw: Flaw::Newer { .. }, .. }))
 }

@@ -16,6 +16,7 @@
 
 mod batch;
 pub mod config;
+mod cpu;
 mod failure;
 mod grip;
 mod health;

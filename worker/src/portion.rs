@@ -1,6 +1,7 @@
 //! From what was read to batches that can be counted: off the runtime's threads, and guarded.
 
 use crate::batch::{Batch, Bounds, decode};
+use crate::cpu::ThreadClock;
 use logweir_queue::Entry;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,7 +19,7 @@ const EVENTS: u64 = 500_000;
 /// A batch with the entry that it came in.
 #[derive(Debug)]
 pub(crate) struct Countable {
-    pub(crate) entry: Entry,
+    pub(crate) entry: Arc<Entry>,
     pub(crate) batch: Batch,
 }
 
@@ -42,26 +43,30 @@ pub(crate) fn portions(entries: Vec<Entry>) -> Vec<Vec<Entry>> {
     portions
 }
 
-/// Into how many slices the time of a batch is cut. A process that was stopped for a while finds one slice over, not
-/// all of them: that was not the batch's fault.
-const SLICES: u32 = 20;
+/// How often it is looked how long a batch has been computed, for each time that it may take.
+const LOOKS: u32 = 20;
 
-/// Decodes a portion; a panic, or taking longer than `limit`, is a failure of the batch that it happened in.
+/// Decodes a portion; a panic, or computing for longer than `limit`, is a failure of the batch that it happened in.
+/// While the machine gives the decoding no time, nothing fails.
 pub(crate) async fn decode_all(
     entries: Vec<Entry>,
     bounds: Bounds,
     limit: Duration,
-) -> Vec<(Entry, Result<Batch, String>)> {
+) -> Vec<(Arc<Entry>, Result<Batch, String>)> {
     let decode = move |entry: &Entry, given_up: &AtomicBool| guarded(|| decode(entry, bounds, given_up));
     one_by_one(entries, limit, decode).await
 }
 
-async fn one_by_one<D>(entries: Vec<Entry>, limit: Duration, decode: D) -> Vec<(Entry, Result<Batch, String>)>
+async fn one_by_one<D>(
+    entries: Vec<Entry>,
+    limit: Duration,
+    decode: D,
+) -> Vec<(Arc<Entry>, Result<Batch, String>)>
 where
     D: Fn(&Entry, &AtomicBool) -> Result<Batch, String> + Clone + Send + 'static,
 {
     let mut done = Vec::with_capacity(entries.len());
-    let mut waiting = entries.into_iter();
+    let mut waiting = entries.into_iter().map(Arc::new).collect::<Vec<_>>().into_iter();
     while !waiting.as_slice().is_empty() {
         let mut run = Run::start(waiting.as_slice().to_vec(), decode.clone());
         for entry in waiting.by_ref() {
@@ -79,18 +84,20 @@ where
 /// Batches that are decoded one after another on a thread for such work; dropping it ends that soon.
 struct Run {
     results: mpsc::Receiver<Result<Batch, String>>,
+    clock: Arc<ThreadClock>,
     given_up: Arc<AtomicBool>,
 }
 
 impl Run {
-    fn start<D>(entries: Vec<Entry>, decode: D) -> Self
+    fn start<D>(entries: Vec<Arc<Entry>>, decode: D) -> Self
     where
         D: Fn(&Entry, &AtomicBool) -> Result<Batch, String> + Send + 'static,
     {
         let (sender, results) = mpsc::channel(entries.len().max(1));
-        let given_up = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&given_up);
+        let (clock, given_up) = (Arc::new(ThreadClock::default()), Arc::new(AtomicBool::new(false)));
+        let (of_thread, flag) = (Arc::clone(&clock), Arc::clone(&given_up));
         drop(spawn_blocking(move || {
+            of_thread.start();
             for entry in entries {
                 // There is room for each.
                 if sender.try_send(decode(&entry, &flag)).is_err() {
@@ -98,18 +105,23 @@ impl Run {
                 }
             }
         }));
-        Self { results, given_up }
+        Self { results, clock, given_up }
     }
 
-    /// `None` when it takes longer than `limit`.
+    /// `None` when the thread has computed for longer than `limit`.
     async fn next(&mut self, limit: Duration) -> Option<Result<Batch, String>> {
-        for _ in 0..SLICES {
-            if let Ok(decoded) = timeout(limit / SLICES, self.results.recv()).await {
+        // From the first look on, all that the thread does is this batch: what is done comes first.
+        let mut before = None;
+        loop {
+            if let Ok(decoded) = timeout(limit / LOOKS, self.results.recv()).await {
                 // Without an answer only when the runtime ends: nothing was done, and nobody will be told.
                 return Some(decoded.unwrap_or_else(|| Err("the worker stops".to_owned())));
             }
+            let used = self.clock.used();
+            if used.saturating_sub(*before.get_or_insert(used)) >= limit {
+                return None;
+            }
         }
-        None
     }
 }
 
@@ -151,6 +163,19 @@ mod tests {
     fn a_panic_is_the_batchs_failure() {
         let failed = guarded(|| -> Result<Batch, String> { panic!("too much") });
         assert!(failed.is_err_and(|error| error == "decoding it panicked: too much"));
+    }
+
+    /// A thread that gets no time of the machine is slow by no fault of the batch.
+    #[tokio::test]
+    async fn waiting_for_the_machine_is_no_failure() {
+        let limit = Duration::from_millis(40);
+        let starved = move |entry: &Entry, _: &AtomicBool| {
+            std::thread::sleep(limit * 5);
+            decoded(entry).map_err(|error| error.to_string())
+        };
+        let entries = (1..=2).map(|seq| entry(seq, 0, &[], "")).collect();
+        let done = one_by_one(entries, limit, starved).await;
+        assert!(done.len() == 2 && done.iter().all(|(_, decoded)| decoded.is_ok()), "{done:?}");
     }
 
     /// The slow ones never end by themselves. Whatever the machine does meanwhile, they fail and no other does.

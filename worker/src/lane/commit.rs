@@ -8,7 +8,7 @@ use crate::portion::Countable;
 use crate::settle::Verdict;
 use crate::wait::Backoff;
 use jiff::Timestamp;
-use logweir_queue::{Done, EntryId, Item};
+use logweir_queue::{Done, EntryId};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -40,8 +40,8 @@ impl Lane {
                     backoff = Backoff::default();
                     self.most = self.most.saturating_mul(2).min(self.shared.args.group);
                     let refused = failed.len();
-                    self.finish(part, verdicts, failed).await;
-                    if failed.len() == refused {
+                    let acknowledged = self.finish(part, verdicts, failed).await;
+                    if acknowledged && failed.len() == refused {
                         // The acknowledgement took the note along.
                         *noted = None;
                     }
@@ -51,9 +51,7 @@ impl Lane {
                     // Postgres can be used, if not for this.
                     self.shared.health.lane(self.number, None);
                     match narrowing.failed(range).and_then(|one| countable.get(one)) {
-                        Some(one) => {
-                            failed.push(Failed { item: Item::Batch(one.entry.clone()), error });
-                        }
+                        Some(one) => failed.push(Failed::of(&one.entry, error)),
                         None => {
                             tracing::debug!(%error, batches = part.len(), "narrowing down a failed group")
                         }
@@ -137,13 +135,13 @@ impl Lane {
         Ok(())
     }
 
-    /// After the commit: metrics, and the acknowledgement.
-    async fn finish(&mut self, part: &[Countable], verdicts: Vec<Verdict>, failed: &mut Vec<Failed>) {
+    /// After the commit: metrics, and the acknowledgement. Returns whether it was made.
+    async fn finish(&mut self, part: &[Countable], verdicts: Vec<Verdict>, failed: &mut Vec<Failed>) -> bool {
         let now = now_ms();
         let mut done: Vec<Done> = Vec::with_capacity(part.len());
         for (Countable { entry, batch }, verdict) in part.iter().zip(verdicts) {
             if let Verdict::Refused(error) = verdict {
-                failed.push(Failed { item: Item::Batch(entry.clone()), error });
+                failed.push(Failed::of(entry, error));
                 continue;
             }
             let from_event = batch.oldest_ms.map(|oldest| now.saturating_sub(oldest));
@@ -158,14 +156,16 @@ impl Lane {
                 batch = %entry.batch, agent = %entry.agent, traceparent = entry.traceparent.as_deref(), ?verdict,
                 "committed"
             );
-            done.push(Item::Batch(entry.clone()).done());
+            done.push(entry.done());
         }
         let (shared, stop) = (Arc::clone(&self.shared), self.stop.clone());
         // What isn't acknowledged comes again, and is found to be counted.
-        self.grip.insist(&stop, "acknowledge", || Box::pin(shared.queue.acknowledge(&done))).await;
+        let acknowledging =
+            self.grip.insist(&stop, "acknowledge", || Box::pin(shared.queue.acknowledge(&done))).await;
         for one in &done {
             self.grip.release(&one.id);
         }
+        acknowledging.is_some()
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::common::{Batch, Rig, eventually, line, now_ms};
 use logweir_proto::encoding::Encoding;
 use logweir_queue::Replay;
+use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_bad_ones_die_alone_and_with_all_their_fields() {
@@ -164,6 +165,61 @@ async fn a_later_format_is_left_for_a_newer_worker() {
     worker.stop().await;
 }
 
+/// However many there are of them, and though all of them are found again in the time that it takes to look at them.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_of_a_later_format_keep_nobody_from_the_others() {
+    let rig = Rig::start().await;
+    let worker = rig.worker(&[]).await;
+    worker.ready().await;
+    worker.stop().await;
+    let later = "for i = 1, 1000 do redis.call('XADD', KEYS[1], '*', 'v', '2', 'body', '12345') end";
+    rig.redis.cli(&["EVAL", later, "1", "logweir:{0}:queue"]);
+    let mut dead = rig.queue.reader("dead");
+    assert_eq!(dead.read(1_000, Duration::from_secs(1)).await.unwrap().len(), 1_000);
+    // One that can be counted stands behind them in the same list, others are new.
+    rig.put(&Batch::new(1, 1, 10, "held")).await;
+    assert_eq!(dead.read(1, Duration::from_secs(1)).await.unwrap().len(), 1);
+    let worker = rig.worker(&["--lease", "100ms", "--concurrency", "1", "--max-attempts", "1"]).await;
+    for n in 0..20 {
+        rig.put(&Batch::new(2, n * 10 + 1, 10, "new")).await;
+        eventually("the new one is counted", async || rig.count("new").await.0 == n * 10 + 10).await;
+    }
+    eventually("the held one is counted", async || rig.count("held").await.0 == 10).await;
+    eventually("it is acknowledged", async || rig.depth().await.entries == 1_000).await;
+    assert_eq!((rig.depth().await.dead, rig.redis.cli(&["HLEN", "logweir:{0}:attempts"])), (0, "0".into()));
+    worker.stop().await;
+}
+
+/// One that takes too long to be decoded dies alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_batch_dies_alone() {
+    let rig = Rig::start().await;
+    for n in 1..=5 {
+        rig.put(&Batch::new(n, 1, 10, "api")).await;
+    }
+    let slow = rig.put(&Batch::new(100, 1, 400_000, "slow")).await;
+    for n in 6..=10 {
+        rig.put(&Batch::new(n, 1, 10, "api")).await;
+    }
+    let flags = [
+        "--max-attempts",
+        "2",
+        "--batch-timeout",
+        "100ms",
+        "--max-batch-bytes",
+        "100MiB",
+        "--concurrency",
+        "1",
+    ];
+    let worker = rig.worker(&flags).await;
+    rig.drained().await;
+    let letters = rig.queue.dead_letters(None, 10).await.unwrap();
+    assert!(letters.len() == 1 && letters[0].entry_id == slow, "{letters:?}");
+    assert!(letters[0].error.contains("--batch-timeout") && letters[0].attempts == 2, "{letters:?}");
+    assert_eq!((rig.count("api").await.0, rig.count("slow").await.0), (100, 0));
+    worker.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_producer_with_a_thousand_gaps_is_refused() {
     let rig = Rig::start().await;
@@ -222,7 +278,7 @@ async fn full_dead_letters_throw_nothing_away() {
             assert!(letter.attempts >= 2 && letter.error.contains("no whole zstd stream"), "{letter:?}");
             gone += u64::from(rig.queue.remove_dead_letter(&letter.id).await.unwrap());
         }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let depth = rig.depth().await;
     assert_eq!((depth.entries, depth.dead, depth.bytes, depth.dead_bytes), (0, 0, 0, 0));

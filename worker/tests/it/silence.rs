@@ -1,16 +1,40 @@
 //! Workers that die or fall silent: their batches are taken over, and tried with care.
 
-use crate::common::{Batch, Rig, eventually};
+use crate::common::{Batch, Rig, SOON, eventually};
+use rustix::process::{Pid, Signal, kill_process};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-fn process(rig: &Rig, flags: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_logweir-worker"))
+/// A worker of its own; it doesn't outlive the test.
+struct Process(Child);
+
+impl Process {
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
+    }
+
+    /// At once, and for good.
+    fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // One that has ended is as good.
+        let _gone = self.0.kill();
+        let _gone = self.0.wait();
+    }
+}
+
+fn process(rig: &Rig, flags: &[&str]) -> Process {
+    let child = Command::new(env!("CARGO_BIN_EXE_logweir-worker"))
         .args(["--redis", &rig.redis.url(), "--postgres", &rig.postgres.url(), "--admin", "127.0.0.1:0"])
         .args(flags)
         .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+        .spawn();
+    Process(child.unwrap())
 }
 
 /// What a dead worker held is counted, and no attempt stays noted.
@@ -60,8 +84,7 @@ async fn a_batch_that_kills_its_worker() {
             rig.queue.attempts(&id).await.unwrap().is_some_and(|noted| noted.count == attempt)
         })
         .await;
-        worker.kill().unwrap();
-        worker.wait().unwrap();
+        worker.kill();
     }
     let worker = rig.worker(&flags).await;
     rig.drained().await;
@@ -112,8 +135,7 @@ async fn a_worker_killed_in_the_middle_of_a_batch() {
     rig.put(&Batch::new(1, 1, 100, "api")).await;
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
     eventually("it is in the middle", async || rig.postgres.row(waiting).await != "0").await;
-    process.kill().unwrap();
-    process.wait().unwrap();
+    process.kill();
     lock.rollback().await.unwrap();
     let worker = rig.worker(&["--lease", "500ms"]).await;
     rig.drained().await;
@@ -161,6 +183,52 @@ async fn a_suspect_that_is_really_bad() {
     worker.stop().await;
 }
 
+/// What was counted, but can't be acknowledged, is found again and again: that is no failure of the batch.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_not_be_acknowledged_is_not_blamed_for_it() {
+    let rig = Rig::start().await;
+    let id = rig.put(&Batch::new(1, 1, 10, "api")).await;
+    let mut dead = rig.queue.reader("dead");
+    dead.read(1, Duration::from_secs(1)).await.unwrap();
+    // Somebody has put another kind of value where the bytes are kept.
+    rig.redis.cli(&["DEL", "logweir:{0}:bytes"]);
+    rig.redis.cli(&["LPUSH", "logweir:{0}:bytes", "no number"]);
+    let worker = rig.worker(&["--lease", "200ms", "--max-attempts", "2", "--concurrency", "1"]).await;
+    eventually("it is found again and again", async || {
+        worker.metric("logweir_worker_batches_total{result=\"duplicate\"}") >= 3.0
+    })
+    .await;
+    eventually("no attempt stays noted", async || rig.queue.attempts(&id).await.unwrap().is_none()).await;
+    rig.redis.cli(&["DEL", "logweir:{0}:bytes"]);
+    rig.drained().await;
+    assert_eq!((rig.count("api").await.0, rig.depth().await.dead), (10, 0));
+    worker.stop().await;
+}
+
+/// A worker that is stopped over and over, as on a machine that has no time for it, needs many times --batch-timeout for
+/// a batch by the clock on the wall; what it computes is little. No attempt is noted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_starved_worker_blames_no_batch() {
+    let rig = Rig::start().await;
+    let first = rig.worker(&[]).await;
+    first.ready().await;
+    first.stop().await;
+    rig.put(&Batch::new(1, 1, 160_000, "api")).await;
+    let flags = ["--batch-timeout", "1s", "--max-attempts", "1", "--concurrency", "1"];
+    let worker = process(&rig, &flags);
+    let begun = Instant::now();
+    while rig.depth().await.entries > 0 {
+        assert!(begun.elapsed() < SOON && rig.depth().await.dead == 0, "it can't be counted");
+        worker.signal(Signal::STOP);
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        worker.signal(Signal::CONT);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let took = begun.elapsed();
+    assert!(took > Duration::from_secs(2), "it was not starved: {took:?}");
+    assert_eq!((rig.count("api").await.0, rig.depth().await.dead), (160_000, 0));
+}
+
 /// Two processes are killed in turn, at whatever they do, while batches come, some of them twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_are_killed_again_and_again() {
@@ -177,15 +245,11 @@ async fn workers_are_killed_again_and_again() {
         }
         tokio::time::sleep(Duration::from_millis(60 + round * 7)).await;
         let victim = usize::from(round % 2 == 0);
-        workers[victim].kill().unwrap();
-        workers[victim].wait().unwrap();
+        workers[victim].kill();
         workers[victim] = process(&rig, &flags);
     }
     rig.drained().await;
-    for mut worker in workers {
-        worker.kill().unwrap();
-        worker.wait().unwrap();
-    }
+    drop(workers);
     assert_eq!(rig.count("api").await.0, 16 * 200);
     for producer in 1..=4 {
         assert_eq!(rig.applied(producer).await, "{[1,801)}");
