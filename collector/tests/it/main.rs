@@ -13,4 +13,5 @@ mod common;
 mod interface;
 mod outage;
 mod quota;
+mod redis_faults;
 mod shards;

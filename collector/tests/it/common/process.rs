@@ -18,9 +18,16 @@ pub(crate) struct Process {
 impl Process {
     /// Starts on free ports and waits until it is ready.
     pub(crate) async fn start(redis: &Redis, flags: &[&str]) -> Self {
+        let process = Self::start_unready(&redis.url(), flags);
+        let admin = process.admin;
+        wait_for("readiness", async || (get(admin, "/readyz").await.status == 200).then_some(())).await;
+        process
+    }
+
+    pub(crate) fn start_unready(redis: &str, flags: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_logweir-collector"))
             .args(["--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--log-format=json", "--redis"])
-            .arg(redis.url())
+            .arg(redis)
             .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -45,14 +52,16 @@ impl Process {
                 *noted.lock().unwrap() += &(line + "\n");
             }
         });
-        let process = Self { public, admin, child, log };
-        wait_for("readiness", async || (get(admin, "/readyz").await.status == 200).then_some(())).await;
-        process
+        Self { public, admin, child, log }
     }
 
     pub(crate) fn signal(&self, signal: &str) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    }
+
+    pub(crate) async fn exit_code(&mut self) -> Option<i32> {
+        wait_for("the exit", async || self.child.try_wait().unwrap()).await.code()
     }
 
     /// All that it has logged since it runs.
