@@ -88,6 +88,10 @@ pub struct Args {
     /// The queue is full when its batches have so many bytes; Redis needs memory for that
     #[arg(long, value_parser = size, default_value = "1GiB", value_name = "SIZE")]
     pub max_queue_bytes: u64,
+    /// For how many batches that a full queue refused room is kept until they were told to come back; to others the time
+    /// is told as well, but somebody else may come first
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    pub max_promises: usize,
     /// What an acknowledgement means
     #[arg(long, value_enum, default_value = "fsync")]
     pub ack: AckArg,

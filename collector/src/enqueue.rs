@@ -2,8 +2,10 @@
 
 use crate::answer::{Refusal, Reply, accepted};
 use crate::auth::Agent;
+use crate::line::Who;
 use crate::request::Identity;
-use crate::service::{Shared, hold_for_room, queue_full, queue_unavailable, soon};
+use crate::room;
+use crate::service::{Shared, queue_unavailable, soon};
 use crate::verdict::Judged;
 use logweir_proto::BatchId;
 use logweir_proto::answer::{Accepted, ProblemCode, RejectedEvent};
@@ -19,6 +21,10 @@ pub(crate) struct Batch<'a> {
     pub(crate) traceparent: Option<String>,
     /// Until when it may wait for room.
     pub(crate) hold_until: Instant,
+    /// Stands for its identity, if it has one.
+    pub(crate) mark: Option<u64>,
+    /// As whom it stands in the line for room.
+    pub(crate) who: Who,
 }
 
 /// What is known of a batch after an attempt.
@@ -83,7 +89,15 @@ impl Batch<'_> {
             max_bytes: shared.args.shards.share(shared.args.max_idempotency_bytes),
             answer: &answer,
         });
+        // Where it is held, it has a place of its own; refused, it comes back as what it is.
+        let mut who = self.who.clone();
         loop {
+            let Some(claim) = shared.gate.claim(shard, &who) else {
+                if room::hold(shared, shard, &mut who, self.hold_until).await {
+                    continue;
+                }
+                return (Fate::NotQueued, Err(self.full(shard)));
+            };
             let outcome = shared.queue.enqueue(&entry, shared.args.queue_limits(), key.as_ref()).await;
             match outcome {
                 Ok(Enqueued::Added { id, entries, bytes }) => {
@@ -97,10 +111,9 @@ impl Batch<'_> {
                 }
                 Ok(Enqueued::Full { entries, bytes }) => {
                     shared.gate.note(shard, entries, bytes, None);
-                    if Instant::now() >= self.hold_until
-                        || !hold_for_room(shared, shard, self.hold_until).await
-                    {
-                        return (Fate::NotQueued, Err(queue_full(shared, shard, self.agent)));
+                    drop(claim);
+                    if !room::hold(shared, shard, &mut who, self.hold_until).await {
+                        return (Fate::NotQueued, Err(self.full(shard)));
                     }
                 }
                 Ok(Enqueued::Repeated { answer }) => {
@@ -116,6 +129,10 @@ impl Batch<'_> {
                 Err(error) => return self.failed(batch, &error),
             }
         }
+    }
+
+    fn full(&self, shard: Shard) -> Refusal {
+        room::full(self.shared, shard, &Who { agent: self.agent.id.clone(), mark: self.mark })
     }
 
     fn failed(&self, batch: BatchId, error: &QueueError) -> (Fate, Result<Reply, Refusal>) {

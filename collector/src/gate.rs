@@ -1,11 +1,12 @@
 //! The shared view of the queue, the task that keeps it fresh, and waiting for room.
 
+use crate::line::{Line, Turn, Who};
 use crate::metrics::Metrics;
-use crate::pressure::{Drain, DrainMeter, Room, Sample, View};
+use crate::pressure::{self, Drain, DrainMeter, FURTHEST, Room, Sample, View};
 use logweir_queue::{Depth, Queue, QueueError, ServerInfo, Shard, Shards};
 use logweir_telemetry::admin::Readiness;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
@@ -28,16 +29,39 @@ pub(crate) struct Gate {
 }
 
 /// What concerns one shard.
-#[derive(Default)]
 struct Part {
     view: watch::Sender<View>,
+    line: Mutex<Line>,
     added_entries: AtomicU64,
     added_bytes: AtomicU64,
 }
 
+impl Part {
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A batch that is being added: while it is, nobody else takes its room.
+pub(crate) struct Claim<'a>(&'a Part);
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.0.line().arrived();
+    }
+}
+
 impl Gate {
-    pub(crate) fn new(shards: Shards, room: Room) -> Self {
-        let shards = shards.all().map(|_| Part::default()).collect();
+    /// With `max_promises` places in the lines of all shards together.
+    pub(crate) fn new(shards: Shards, room: Room, max_promises: usize) -> Self {
+        let each = max_promises.div_ceil(usize::from(shards.count()));
+        let part = |_| Part {
+            view: watch::Sender::default(),
+            line: Mutex::new(Line::new(each)),
+            added_entries: AtomicU64::default(),
+            added_bytes: AtomicU64::default(),
+        };
+        let shards = shards.all().map(part).collect();
         Self { shards, room, doubtful: AtomicBool::new(true) }
     }
 
@@ -66,6 +90,65 @@ impl Gate {
         });
     }
 
+    /// Whether a batch may come to a shard.
+    pub(crate) fn look(&self, shard: Shard, who: &Who) -> Turn {
+        let part = self.part(shard);
+        let free = part.view.borrow().free(self.room);
+        part.line().look(Instant::now(), who, free)
+    }
+
+    /// The same, for a batch that is added at once if it may.
+    pub(crate) fn claim(&self, shard: Shard, who: &Who) -> Option<Claim<'_>> {
+        let part = self.part(shard);
+        let free = part.view.borrow().free(self.room);
+        let turn = part.line().claim(Instant::now(), who, free);
+        (turn == Turn::Now).then(|| Claim(part))
+    }
+
+    /// Gives a batch a place in the line that is due within `patience`, and says when.
+    pub(crate) fn stand_in_line(&self, shard: Shard, who: &Who, patience: Duration) -> Option<Duration> {
+        let part = self.part(shard);
+        let view = part.view.borrow().clone();
+        let mut line = part.line();
+        let wait = view.room_in(self.room, line.ahead()).filter(|wait| *wait <= patience)?;
+        line.promise(Instant::now(), who, wait, patience).then_some(wait)
+    }
+
+    /// Gives up the place of a batch, if it has one.
+    pub(crate) fn leave_line(&self, shard: Shard, who: &Who) {
+        self.part(shard).line().remove(Instant::now(), who);
+    }
+
+    /// When a batch that is refused should come back. If that is known, a place is kept for it.
+    pub(crate) fn turn_away(&self, shard: Shard, who: &Who) -> Duration {
+        let part = self.part(shard);
+        let view = part.view.borrow().clone();
+        let now = Instant::now();
+        let mut line = part.line();
+        if let Turn::Early(wait) = line.look(now, who, 0) {
+            return wait;
+        }
+        // It came at its time and the queue has refused it: it has another place now.
+        line.remove(now, who);
+        let place = view.place_in(self.room, line.ahead());
+        let told = pressure::told(place, &who.agent, line.next_turn());
+        let wait = match place {
+            Some(wait) => Some(wait).filter(|wait| *wait <= FURTHEST),
+            // Nobody knows whether anything will drain; but who has waited comes before who hasn't.
+            None => Some(told).filter(|_| !line.knows(&who.agent)),
+        };
+        if let Some(wait) = wait {
+            // Where there is no place left, it is told a time as well; there just may be no room then.
+            line.promise(now, who, wait, told);
+        }
+        told
+    }
+
+    /// How many places are kept in the lines.
+    fn promised(&self) -> usize {
+        self.shards.iter().map(|part| part.line().promised()).sum()
+    }
+
     /// Notes that a call to the queue has failed; not if that was this program's own mistake, which says nothing of Redis.
     pub(crate) fn doubt(&self, error: &QueueError) {
         if !matches!(error, QueueError::Usage(_)) {
@@ -85,6 +168,7 @@ impl Gate {
     }
 
     fn seen(&self, shard: Shard, depth: Depth, drain: Drain) {
+        self.part(shard).line().forget(Instant::now());
         self.part(shard).view.send_modify(|view| {
             *view = View {
                 trouble: Some(Ok(())),
@@ -222,6 +306,7 @@ impl Watcher {
         self.metrics.queue_bytes.set(depth.bytes);
         self.metrics.queue_oldest_age.set(depth.oldest_age_ms.unwrap_or(0) as f64 / 1_000.0);
         self.metrics.queue_dead.set(depth.dead);
+        self.metrics.promised.set(u64::try_from(self.gate.promised()).unwrap_or(u64::MAX));
     }
 }
 
@@ -231,7 +316,7 @@ mod tests {
 
     #[test]
     fn only_what_may_be_the_queues_fault_makes_it_doubtful() {
-        let gate = Gate::new(Shards::default(), Room { entries: 1, bytes: 1 });
+        let gate = Gate::new(Shards::default(), Room { entries: 1, bytes: 1 }, 1);
         let doubts = |error| {
             gate.doubtful.store(false, Ordering::Relaxed);
             gate.doubt(&error);

@@ -4,6 +4,7 @@ use crate::answer::{self, Refusal, Reply};
 use crate::auth::Agent;
 use crate::budget::Reservation;
 use crate::enqueue::Batch;
+use crate::line::Who;
 use crate::quota::{Admission, Ask, Charge, Denial};
 use crate::request::Identity;
 use crate::service::{Admitted, Shared, soon};
@@ -28,7 +29,8 @@ pub(crate) async fn take(
     request: Admitted,
     upload: &mut Upload,
 ) -> Result<Reply, Refusal> {
-    let Admitted { agent, headers, dry_run, hold_until } = request;
+    let Admitted { agent, headers, dry_run, hold_until, who } = request;
+    let mark = headers.identity.mark();
     let pace = Pace { speed: shared.args.min_body_speed, total: shared.args.body_timeout };
     let read = upload.read(pace, shared.limits.wire_bytes, &shared.budget).await;
     let Received { bytes: wire, reserved } = read.map_err(|broken| of_broken(shared, broken, &agent))?;
@@ -45,7 +47,7 @@ pub(crate) async fn take(
     shared.metrics.received(wire_bytes, unpacked.decoded_bytes());
     let batch = numbered(&headers.identity, unpacked.events)?;
 
-    let charge = rate(shared, &agent, headers.identity.mark(), &unpacked, hold_until).await?;
+    let charge = rate(shared, &agent, mark, &unpacked, hold_until).await?;
 
     let now_ms = unix_ms();
     let rules = Rules { max_bytes: limits.event_bytes, window: Some(shared.args.window(now_ms)) };
@@ -69,7 +71,8 @@ pub(crate) async fn take(
         return Ok(answer::dry_run(batch, judged.accepted(), &judged.rejected));
     }
     let traceparent = headers.traceparent;
-    let batch = Batch { shared, agent: &agent, judged, now_ms, traceparent, hold_until };
+    let who = who.unwrap_or_else(|| Who { agent: agent.id.clone(), mark });
+    let batch = Batch { shared, agent: &agent, judged, now_ms, traceparent, hold_until, mark, who };
     let reply = batch.enqueue(&headers.identity).await?;
     charge.keep();
     Ok(reply)

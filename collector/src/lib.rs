@@ -24,6 +24,7 @@ mod documents;
 mod enqueue;
 mod gate;
 mod intake;
+mod line;
 mod metrics;
 mod numbers;
 mod own_limits;
@@ -31,6 +32,7 @@ mod pressure;
 mod quota;
 mod request;
 mod request_id;
+mod room;
 mod route;
 mod server;
 mod service;
@@ -141,7 +143,7 @@ fn prepare(args: Args) -> Result<(Shared, Registry), StartError> {
     let shared = Shared {
         limits: args.limits(),
         queue,
-        gate: Arc::new(Gate::new(args.shards, args.room())),
+        gate: Arc::new(Gate::new(args.shards, args.room(), args.max_promises)),
         tokens: tokens.map(Arc::new),
         limiters: Limiters::new(args.max_agents, quotas(&args).map_err(StartError::Settings)?),
         numbers: Numbers::new(Uuid::new_v4),

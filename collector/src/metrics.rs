@@ -54,6 +54,7 @@ pub(crate) struct Metrics {
     pub(crate) queue_bytes: Gauge<u64, AtomicU64>,
     pub(crate) queue_oldest_age: Gauge<f64, AtomicU64>,
     pub(crate) queue_dead: Gauge<u64, AtomicU64>,
+    pub(crate) promised: Gauge<u64, AtomicU64>,
 }
 
 /// Counts one up for as long as it lives.
@@ -97,6 +98,7 @@ impl Metrics {
             queue_bytes: Gauge::default(),
             queue_oldest_age: Gauge::default(),
             queue_dead: Gauge::default(),
+            promised: Gauge::default(),
         };
         let mut registry = Registry::with_prefix("logweir_collector");
         metrics.register(&mut registry);
@@ -133,6 +135,11 @@ impl Metrics {
             "queue_oldest_age_seconds",
             "Age of the oldest batch in the queue",
             m.queue_oldest_age,
+        );
+        registry.register(
+            "queue_promised_places",
+            "Refused batches for which room in the queue is kept",
+            m.promised,
         );
         registry.register("queue_dead_letters", "Batches that failed for good", m.queue_dead);
     }

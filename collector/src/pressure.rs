@@ -61,31 +61,36 @@ impl View {
         self.entries >= room.entries || self.bytes >= room.bytes
     }
 
-    /// When there will be room for a batch: zero when there is, `None` when nothing drains.
-    pub(crate) fn room_in(&self, room: Room) -> Option<Duration> {
-        if !self.is_full(room) {
-            return Some(Duration::ZERO);
-        }
-        let entries = seconds(excess(self.entries, room.entries - 1), self.drain.entries)?;
-        let bytes = seconds(excess(self.bytes, room.bytes - 1), self.drain.bytes)?;
-        Duration::try_from_secs_f64(entries.max(bytes)).ok()
+    /// For how many batches there is room; their size is that of those in the queue.
+    pub(crate) fn free(&self, room: Room) -> u64 {
+        let bytes = room.bytes.saturating_sub(self.bytes).div_ceil(self.mean_bytes());
+        room.entries.saturating_sub(self.entries).min(bytes)
     }
 
-    /// When `agent` should come back: the time until the queue has drained to 80 % of its limits, between 1 and
-    /// 30 s, and then spread by a hash of its ID.
-    pub(crate) fn retry_after(&self, room: Room, agent: &str) -> Duration {
-        let target = |limit: u64| limit as f64 * TARGET;
-        let entries = seconds(self.entries as f64 - target(room.entries), self.drain.entries);
-        let bytes = seconds(self.bytes as f64 - target(room.bytes), self.drain.bytes);
-        match (entries, bytes) {
-            (Some(entries), Some(bytes)) => {
-                let base = Duration::try_from_secs_f64(entries.max(bytes)).unwrap_or(LONGEST);
-                // Two thirds, so that those who must wait longest are spread as well.
-                let base = base.clamp(SHORTEST, LONGEST * 2 / 3);
-                base + spread(agent, 0, (base / 2).max(SHORTEST))
-            }
-            _ => STALLED + spread(agent, 0, STALLED),
-        }
+    fn mean_bytes(&self) -> u64 {
+        self.bytes.checked_div(self.entries).unwrap_or(1).max(1)
+    }
+
+    /// When there will be room for one batch more, with `ahead` others to come first: zero when there is, `None`
+    /// when nothing drains.
+    pub(crate) fn room_in(&self, room: Room, ahead: u64) -> Option<Duration> {
+        self.drained_in(room, 1.0, ahead)
+    }
+
+    /// When whoever is refused now should come back, with `ahead` others to come first: the time until the queue
+    /// has drained to 80 % of its limits, and room for them and for one more has come. What is kept free is for
+    /// what nobody knows: a drain that slows down, and other collectors.
+    pub(crate) fn place_in(&self, room: Room, ahead: u64) -> Option<Duration> {
+        self.drained_in(room, TARGET, ahead)
+    }
+
+    fn drained_in(&self, room: Room, target: f64, ahead: u64) -> Option<Duration> {
+        let more = ahead.saturating_add(1) as f64;
+        let entries = self.entries as f64 + more - room.entries as f64 * target;
+        let bytes = self.bytes as f64 + more * self.mean_bytes() as f64 - room.bytes as f64 * target;
+        let entries = seconds(entries, self.drain.entries)?;
+        let bytes = seconds(bytes, self.drain.bytes)?;
+        Duration::try_from_secs_f64(entries.max(bytes)).ok()
     }
 
     /// How full the queue is, 0 to 1.
@@ -94,10 +99,6 @@ impl View {
         let bytes = self.bytes as f64 / room.bytes as f64;
         entries.max(bytes).clamp(0.0, 1.0)
     }
-}
-
-fn excess(have: u64, limit: u64) -> f64 {
-    have.saturating_sub(limit) as f64
 }
 
 /// How long `amount` takes at `rate` per second; `None` when that is no time that will come.
@@ -110,6 +111,18 @@ fn seconds(amount: f64, rate: f64) -> Option<f64> {
         None
     }
 }
+
+/// What somebody is told whose place in the line is due after `place` (`None`: nobody knows when), in its turn-th
+/// refusal: between 1 and 30 s, and spread, so that agents don't come back together.
+pub(crate) fn told(place: Option<Duration>, agent: &str, turn: u64) -> Duration {
+    let Some(place) = place else { return STALLED + spread(agent, turn, STALLED) };
+    // Two thirds, so that those who must wait longest are spread as well.
+    let base = place.clamp(SHORTEST, LONGEST * 2 / 3);
+    base + spread(agent, turn, (base / 2).max(SHORTEST))
+}
+
+/// The longest time after which a place in the line is due: who must wait longer is told to ask again before.
+pub(crate) const FURTHEST: Duration = Duration::from_secs(20);
 
 /// A time within `span` that agent and turn decide, so that neither agents nor the requests of one come back
 /// together.
@@ -207,41 +220,55 @@ mod tests {
     }
 
     #[test]
-    fn room_comes_when_the_excess_has_drained() {
+    fn room_comes_when_the_excess_has_drained_and_those_before_have_come() {
         let drain = Drain { entries: 10.0, bytes: 1e9 };
-        assert_eq!(view(10, 10, drain).room_in(ROOM), Some(Duration::ZERO));
-        assert!(close(view(1_000, 10, drain).room_in(ROOM).unwrap(), 0.1));
-        assert!(close(view(1_099, 10, drain).room_in(ROOM).unwrap(), 10.0));
-        assert_eq!(view(1_000, 10, Drain::default()).room_in(ROOM), None);
+        assert_eq!(view(10, 10, drain).room_in(ROOM, 0), Some(Duration::ZERO));
+        assert!(close(view(1_000, 10, drain).room_in(ROOM, 0).unwrap(), 0.1));
+        assert!(close(view(1_099, 10, drain).room_in(ROOM, 0).unwrap(), 10.0));
+        assert!(close(view(1_000, 10, drain).room_in(ROOM, 30).unwrap(), 3.1));
+        assert_eq!(view(1_000, 10, Drain::default()).room_in(ROOM, 0), None);
+        // By bytes: batches of 2 KiB, and room for one more.
+        let drain = Drain { entries: 1e9, bytes: 2_048.0 };
+        assert!(close(view(512, 1 << 20, drain).room_in(ROOM, 4).unwrap(), 5.0));
     }
 
     #[test]
-    fn retry_after_is_the_excess_over_the_target_by_the_drain_rate_and_spread() {
+    fn the_room_is_that_of_the_scarcer_of_the_two() {
+        let drain = Drain::default();
+        assert_eq!(view(0, 0, drain).free(ROOM), 1_000);
+        assert_eq!(view(990, 990, drain).free(ROOM), 10);
+        assert_eq!(view(510, 510 * 2_048, drain).free(ROOM), 2);
+        assert_eq!(view(510, (1 << 20) - 1, drain).free(ROOM), 1);
+        assert_eq!(view(510, 1 << 20, drain).free(ROOM), 0);
+        assert_eq!(view(2_000, 10, drain).free(ROOM), 0);
+    }
+
+    #[test]
+    fn a_place_is_due_when_the_queue_has_drained_to_its_target_and_those_before_have_come() {
         let drain = Drain { entries: 50.0, bytes: 1e9 };
         // 200 entries over the target of 800, at 50 a second.
-        for agent in ["a", "b", "agent-17", ""] {
-            let after = view(1_000, 10, drain).retry_after(ROOM, agent).as_secs_f64();
-            assert!((4.0..=6.0).contains(&after), "{after}");
-        }
-        let times: Vec<f64> = (0..1_000)
-            .map(|n| view(1_000, 10, drain).retry_after(ROOM, &n.to_string()).as_secs_f64())
-            .collect();
-        for tenth in 0..10_u32 {
-            let from = 4.0 + 0.2 * f64::from(tenth);
-            let here = times.iter().filter(|t| (from..from + 0.2).contains(*t)).count();
-            assert!((60..=140).contains(&here), "{here} of 1000 in {from}");
-        }
+        assert!(close(view(999, 10, drain).place_in(ROOM, 0).unwrap(), 4.0));
+        assert!(close(view(999, 10, drain).place_in(ROOM, 100).unwrap(), 6.0));
+        assert_eq!(view(1_000, 10, Drain::default()).place_in(ROOM, 0), None);
     }
 
     #[test]
-    fn retry_after_stays_between_1_and_30_seconds() {
-        for entries in [0.0, 1e-9, 0.1, 1.0, 1e3, 1e9, f64::MAX] {
-            for bytes in [0.0, 1.0, 1e12] {
-                let view = view(1_000, 1 << 20, Drain { entries, bytes });
-                let after = view.retry_after(ROOM, "a");
-                assert!(after >= SHORTEST && after <= LONGEST, "{after:?} at {entries}, {bytes}");
+    fn what_is_told_is_never_too_early_between_1_and_30_seconds_and_spread() {
+        for place in [0.0, 0.1, 1.0, 4.0, 20.0, 1e9] {
+            let place = Duration::from_secs_f64(place);
+            let least = place.clamp(SHORTEST, FURTHEST);
+            let times: Vec<f64> =
+                (0..1_000).map(|n| told(Some(place), &n.to_string(), n).as_secs_f64()).collect();
+            let (from, span) = (least.as_secs_f64(), (least / 2).max(SHORTEST).as_secs_f64());
+            assert!(times.iter().all(|t| (from..=30.0).contains(t)));
+            for tenth in 0..10_u32 {
+                let from = from + span * f64::from(tenth) / 10.0;
+                let here = times.iter().filter(|t| (from..from + span / 10.0).contains(*t)).count();
+                assert!((60..=140).contains(&here), "{here} of 1000 in {from}");
             }
         }
+        let unknown = told(None, "a", 1);
+        assert!(unknown >= STALLED && unknown <= STALLED * 2);
     }
 
     #[test]
@@ -293,8 +320,7 @@ mod tests {
             drain = meter.observe(sample(step * 200, 910, 0));
         }
         assert_eq!(drain, Drain::default());
-        let after = view(1_000, 0, drain).retry_after(ROOM, "a");
-        assert!(after >= STALLED && after <= STALLED * 2);
+        assert_eq!(view(1_000, 0, drain).place_in(ROOM, 0), None);
         drain = meter.observe(sample(25 * 200, 900, 0));
         assert!((45.0..=55.0).contains(&drain.entries), "{drain:?}");
     }

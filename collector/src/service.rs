@@ -15,6 +15,7 @@ use crate::budget::Budget;
 use crate::config::Args;
 use crate::gate::Gate;
 use crate::intake;
+use crate::line::Who;
 use crate::metrics::{Living, Metrics};
 use crate::numbers::Numbers;
 use crate::own_limits;
@@ -22,6 +23,7 @@ use crate::pressure::spread;
 use crate::quota::Limiters;
 use crate::request::{self, Headers, Identity};
 use crate::request_id::{self, REQUEST_ID};
+use crate::room;
 use crate::route::{self, Route};
 use crate::tokens_file::TokensFile;
 use crate::upload::Upload;
@@ -71,6 +73,8 @@ pub(crate) struct Admitted {
     pub(crate) dry_run: bool,
     /// Until when it may be held.
     pub(crate) hold_until: Instant,
+    /// As whom it stands in the queue's line; nobody does who only wants the verdicts.
+    pub(crate) who: Option<Who>,
 }
 
 /// The end of a request.
@@ -152,10 +156,12 @@ async fn events(
     let hold_until = begun + shared.args.hold;
     let dry_run = route::dry_run(&head.uri);
     let headers = request::parse(&head.headers);
+    let mut who = None;
     if !matches!(dry_run, Ok(true)) {
         // Whatever is wrong with query and headers is said only after the pressure.
         let identity = headers.as_ref().map_or(&Identity::None, |headers| &headers.identity);
-        check_pressure(shared, shard_of(shared, &agent, identity), &agent, hold_until).await?;
+        let shard = shard_of(shared, &agent, identity);
+        who = Some(room::check(shared, shard, &agent, identity.mark(), hold_until).await?);
     }
     let dry_run = dry_run?;
     let headers = headers.map_err(|(code, detail)| Refusal::new(code, detail))?;
@@ -163,7 +169,7 @@ async fn events(
     if headers.declared.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > limit)) {
         return Err(intake::wire_too_large(limit));
     }
-    let reply = intake::take(shared, Admitted { agent, headers, dry_run, hold_until }, upload).await?;
+    let reply = intake::take(shared, Admitted { agent, headers, dry_run, hold_until, who }, upload).await?;
     Ok((reply, if dry_run { "dry_run" } else { "accepted" }))
 }
 
@@ -187,42 +193,6 @@ fn shard_of(shared: &Shared, agent: &Agent, identity: &Identity) -> Shard {
         Identity::None => (shared.numbers.producer(), None),
     };
     shared.args.shards.of(producer, &agent.id, key)
-}
-
-/// Refuses when the queue surely can't take a batch, after a wait if that may help.
-async fn check_pressure(
-    shared: &Shared,
-    shard: Shard,
-    agent: &Agent,
-    hold_until: Instant,
-) -> Result<(), Refusal> {
-    let view = shared.gate.view(shard);
-    if let Some(why) = view.unavailable() {
-        tracing::debug!(why = ?why, "the queue is known to be unavailable");
-        return Err(queue_unavailable(agent));
-    }
-    if !view.is_full(shared.gate.room()) || hold_for_room(shared, shard, hold_until).await {
-        return Ok(());
-    }
-    Err(queue_full(shared, shard, agent))
-}
-
-/// Waits for room when it will come soon enough and not too many wait already. Returns whether it came.
-pub(crate) async fn hold_for_room(shared: &Shared, shard: Shard, until: Instant) -> bool {
-    let patience = until.saturating_duration_since(Instant::now());
-    let comes_in = shared.gate.view(shard).room_in(shared.gate.room());
-    if comes_in.is_none_or(|time| time > patience) {
-        return false;
-    }
-    let Ok(_slot) = shared.holding.try_acquire() else { return false };
-    shared.metrics.held.inc();
-    shared.gate.wait_for_room(shard, until).await
-}
-
-pub(crate) fn queue_full(shared: &Shared, shard: Shard, agent: &Agent) -> Refusal {
-    let after = shared.gate.view(shard).retry_after(shared.gate.room(), &agent.id);
-    Refusal::new(ProblemCode::QueueFull, "the queue is full; the batch was not taken, send it again later")
-        .retry_after(after)
 }
 
 pub(crate) fn queue_unavailable(agent: &Agent) -> Refusal {
