@@ -51,6 +51,11 @@ pub(crate) struct Tail {
     pub(crate) missing: u32,
     /// Whether other content was found when it was opened again.
     replaced: bool,
+    /// Whether it is known to be no copy of what another file held.
+    pub(crate) is_own: bool,
+    /// Other content was found after the scan of this number, and isn't looked at before the next; and how large the old
+    /// one was, as far as that is known.
+    pub(crate) changed: Option<(u64, u64)>,
     /// The stamp before the last read that came to the end: until it differs, a read would bring nothing.
     drained: Option<Stamp>,
     /// Whether its last name is gone.
@@ -144,6 +149,8 @@ impl Tail {
             fresh: false,
             missing: 0,
             replaced: false,
+            is_own: false,
+            changed: None,
             drained: None,
             unlinked: metadata.nlink() == 0,
             matched: true,
@@ -182,6 +189,41 @@ impl Tail {
         })
     }
 
+    /// Its handle, while it is open.
+    pub(crate) fn handle(&self) -> Option<&File> {
+        self.file.as_ref().map(|handle| &handle.file)
+    }
+
+    /// Whether `file` still holds what was read of it.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub(crate) fn is_intact(&self, file: &File) -> io::Result<bool> {
+        let place = if self.is_open() { Checksum::of(&self.guard) } else { self.entry.guard };
+        Ok(!self.replaced
+            && self.entry.fingerprint.begins(&head(file)?)
+            && place.is_of(&before(file, self.read_at, place.len())?))
+    }
+
+    /// Reads on where the other content was read to; this file holds it too.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub(crate) fn adopt(&mut self, other: &FileEntry) -> io::Result<()> {
+        self.entry.offset = other.offset;
+        self.entry.guard = other.guard;
+        self.entry.fingerprint = other.fingerprint;
+        (self.entry.carry_ms, self.entry.timed) = (other.carry_ms, other.timed);
+        self.set_service(&other.service);
+        self.read_at = other.offset;
+        if let Some(file) = self.handle() {
+            self.guard = before(file, other.offset, other.guard.len())?;
+        }
+        self.drained = None;
+        self.is_own = true;
+        Ok(())
+    }
+
     fn file(&self) -> io::Result<&File> {
         self.file.as_ref().map(|handle| &handle.file).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
@@ -212,7 +254,7 @@ impl Tail {
         self.guard = before(&file, self.entry.offset, self.entry.guard.len())?;
         self.read_at = self.entry.offset;
         self.file = Some(handles.hold(file));
-        self.replaced = !same;
+        self.replaced |= !same;
         self.missing = 0;
         Ok(())
     }
@@ -281,7 +323,7 @@ impl Tail {
 
     /// How large the content was, as far as that is known, when other content was found in its place.
     pub(crate) fn seen(&self) -> u64 {
-        self.shrunk.unwrap_or(self.previous)
+        self.changed.map_or(self.shrunk.unwrap_or(self.previous), |(_, seen)| seen)
     }
 
     /// Bytes that are not yet taken.
@@ -342,6 +384,8 @@ impl Tail {
     pub(crate) fn restart(&mut self, content: u64) -> io::Result<()> {
         let metadata = self.file()?.metadata()?;
         self.replaced = false;
+        self.changed = None;
+        self.is_own = true;
         self.size = metadata.size();
         (self.previous, self.shrunk) = (self.size, None);
         self.stamp = Stamp::of(&metadata);

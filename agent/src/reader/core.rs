@@ -95,6 +95,7 @@ pub(crate) struct Core {
     pub(super) losses: Records,
     pub(super) spool: Option<Spool>,
     pub(super) mode: Mode,
+    pub(super) is_first_run: bool,
 
     pub(super) tails: BTreeMap<Key, Tail>,
     pub(super) handles: Handles,
@@ -109,7 +110,8 @@ pub(crate) struct Core {
     pub(super) may_scan_at: Duration,
     pub(super) pace: Pace,
     pub(super) scans_are_slow: bool,
-    pub(super) scanned: bool,
+    /// How many there were.
+    pub(super) scans: u64,
     pub(super) named: BTreeSet<PathBuf>,
     /// The folders to be watched, after each scan.
     pub(super) folders: Option<BTreeSet<PathBuf>>,
@@ -148,11 +150,14 @@ pub(super) struct Parts {
     pub(super) losses: Records,
     pub(super) spool: Option<Spool>,
     pub(super) recovered: Vec<Sealed>,
+    /// Whether there was no journal.
+    pub(super) is_first_run: bool,
 }
 
 impl Core {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { settings, metrics, patterns, journal, rejects, losses, spool, recovered } = parts;
+        let Parts { settings, metrics, patterns, journal, rejects, losses, spool, recovered, is_first_run } =
+            parts;
         let limits =
             Limits { events: settings.batch_events, bytes: settings.batch_bytes, linger: settings.linger };
         let batcher = Batcher::new(limits, settings.steering.clone());
@@ -171,6 +176,7 @@ impl Core {
             losses,
             spool,
             mode: Mode::Reading,
+            is_first_run,
             tails: BTreeMap::new(),
             handles: Handles::default(),
             cursor: None,
@@ -181,7 +187,7 @@ impl Core {
             may_scan_at: Duration::ZERO,
             pace: Pace::default(),
             scans_are_slow: false,
-            scanned: false,
+            scans: 0,
             named: BTreeSet::new(),
             folders: None,
             batcher,

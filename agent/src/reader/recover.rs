@@ -8,11 +8,13 @@
 //!
 //! Invariant: nothing but the very bytes of a number's event is ever sent under that number.
 
+use super::copies::{are_related, holds_content};
 use super::core::Moment;
 use super::locate::{Locator, Place, Wanted};
 use super::notes::{self, Loss};
-use super::scan::judge_file;
-use crate::files::identity::Key;
+use super::scan::{judge_file, open};
+use crate::files::discover::Match;
+use crate::files::identity::{Key, born};
 use crate::files::lines::{Splitter, Step, checksum};
 use crate::files::tail::read_at;
 use crate::handoff::{ReadError, Sealed};
@@ -47,6 +49,7 @@ pub(super) struct Recovered {
 pub(super) struct Recovery<'a> {
     pub(super) settings: &'a Reading,
     pub(super) metrics: &'a Metrics,
+    pub(super) matched: &'a BTreeMap<Key, Match>,
     pub(super) locator: Locator,
     pub(super) now: Moment,
 }
@@ -77,8 +80,12 @@ impl Recovery<'_> {
         for batch in old.batches.values() {
             self.batch(batch, old, &mut out)?;
         }
-        for entry in old.files.values() {
-            self.file(entry, &mut out);
+        let changed: Vec<_> = old.files.values().filter_map(|entry| self.file(entry, &mut out)).collect();
+        // When it is known which files are others.
+        for (entry, reason) in changed {
+            if reason == "deleted" || !self.leave_to_copy(entry, &mut out) {
+                self.lose_rest(entry, reason, &mut out);
+            }
         }
         Ok(out)
     }
@@ -157,15 +164,23 @@ impl Recovery<'_> {
         let known = old.files.get(&piece.key).map(|entry| entry.path.as_path());
         let paths: Vec<&Path> = [Some(piece.path.as_path()), known].into_iter().flatten().collect();
         let right = |_: &Path, file: &File| bytes_of(piece, file).is_some();
-        let lines = match self.locator.find(piece.key, &paths, right) {
-            Place::Here(_, file) => bytes_of(piece, &file).and_then(|bytes| parse(piece, &bytes, settings)),
+        let bytes = match self.locator.find(piece.key, &paths, right) {
+            Place::Here(_, file) => bytes_of(piece, &file),
             Place::Gone => None,
             Place::Unknown => return Lines::Unknown,
         };
-        lines.map_or(Lines::Lost, Lines::Here)
+        let bytes = bytes.or_else(|| self.copied(piece));
+        bytes.and_then(|bytes| parse(piece, &bytes, settings)).map_or(Lines::Lost, Lines::Here)
     }
 
-    fn file(&self, entry: &FileEntry, out: &mut Recovered) {
+    /// The same bytes at the same place of a copy.
+    fn copied(&self, piece: &Piece) -> Option<Vec<u8>> {
+        let copies = self.matched.values().filter(|found| are_related(&piece.path, &found.path));
+        copies.filter_map(|found| bytes_of(piece, &open(&found.path).ok()?)).next()
+    }
+
+    /// Where the file is; or why it isn't the same any more.
+    fn file<'e>(&self, entry: &'e FileEntry, out: &mut Recovered) -> Option<(&'e FileEntry, &'static str)> {
         let spooled = self.settings.is_spooled(&entry.path);
         let same = |path: &Path, file: &File| {
             entry.fingerprint.len() > 0
@@ -181,16 +196,43 @@ impl Recovery<'_> {
                     }
                 }
                 Ok(verdict) if !spooled => {
-                    let reason = if verdict == Verdict::Truncated { "truncated" } else { "replaced" };
-                    self.lose_rest(entry, reason, out);
+                    return Some((
+                        entry,
+                        if verdict == Verdict::Truncated { "truncated" } else { "replaced" },
+                    ));
                 }
                 Ok(_) => {}
                 Err(error) => self.keep(entry, &error.to_string(), out),
             },
             Place::Gone if spooled || entry.at_end => {}
-            Place::Gone => self.lose_rest(entry, "deleted", out),
+            Place::Gone => return Some((entry, "deleted")),
             Place::Unknown => self.keep(entry, "its folder can't be read, or is not mounted", out),
         }
+        None
+    }
+
+    /// Finds a copy of a file's old content that a pattern matches, and of which nothing was read.
+    fn leave_to_copy(&self, entry: &FileEntry, out: &mut Recovered) -> bool {
+        for (key, found) in self.matched.iter().filter(|(_, found)| are_related(&entry.path, &found.path)) {
+            let unread = out.state.files.get(key).is_none_or(|known| known.offset == 0);
+            let Ok(file) = open(&found.path) else { continue };
+            let Ok(metadata) = file.metadata() else { continue };
+            let right = unread && *key != entry.key && Key::of(&metadata) == *key;
+            if right && holds_content(entry, &file).unwrap_or(false) {
+                let place = FileEntry {
+                    key: *key,
+                    path: found.path.clone(),
+                    born: born(&metadata),
+                    closed_ms: None,
+                    at_end: false,
+                    ..entry.clone()
+                };
+                out.state.files.insert(*key, place);
+                out.found.push((found.path.clone(), file));
+                return true;
+            }
+        }
+        false
     }
 
     fn keep(&self, entry: &FileEntry, why: &str, out: &mut Recovered) {

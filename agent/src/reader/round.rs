@@ -71,6 +71,9 @@ impl Core {
         if !tail.is_open() && !self.reopen(tail)? {
             return Ok(false);
         }
+        if tail.changed.is_some_and(|(scan, _)| scan == self.scans) || self.may_be_copy(tail, now)? {
+            return Ok(false);
+        }
         self.turn(tail, ending, now)?;
         tail.failing = false;
         Ok(true)
@@ -238,23 +241,19 @@ impl Core {
 
     /// What was read is no longer there: the file was truncated or written over. What was read of it stays valid.
     fn changed(&mut self, tail: &mut Tail, now: Moment) -> std::io::Result<()> {
-        let (offset, seen) = (tail.entry.offset, tail.seen());
+        if tail.changed.is_none() && !self.settings.once {
+            // Where there is a copy of the old content, a scan finds it.
+            tail.changed = Some((self.scans, tail.seen()));
+            self.scan_at = self.scan_at.min(now.mono.max(self.may_scan_at));
+            return Ok(());
+        }
+        let (old, seen) = (tail.place(), tail.seen());
         tracing::info!(
             file = %tail.entry.path.display(),
-            offset,
+            offset = old.offset,
             "the file was truncated or written over; it is read from the beginning"
         );
-        if seen > offset {
-            let loss = Loss {
-                reason: "truncated",
-                path: &tail.entry.path,
-                start: offset,
-                end: Some(seen),
-                batch: None,
-                detail: "the file was truncated or written over before these bytes were read",
-            };
-            self.lose(&loss, now);
-        }
+        self.leave_to_copy(&old, seen, now)?;
         self.contents += 1;
         tail.restart(self.contents)?;
         // Another file's content belongs to whom its name says.

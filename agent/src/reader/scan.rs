@@ -33,8 +33,8 @@ const MAX_CLOSED: usize = if cfg!(test) { 64 } else { 4096 };
 impl Core {
     /// Looks up the patterns.
     pub(super) fn scan(&mut self, now: Moment) {
-        let first = !self.scanned;
-        self.scanned = true;
+        let first = self.scans == 0;
+        self.scans += 1;
         let begun = Instant::now();
         let scan = self.patterns.scan(&self.settings.state_dir);
         let gap = self.pace.after(begun.elapsed());
@@ -197,6 +197,8 @@ impl Core {
         let max_line = self.settings.max_line_bytes;
         let mut tail = Tail::new(file, &self.handles, entry, self.contents, max_line)?;
         tail.spooled = spooled;
+        // Before there was a journal, nothing was read that it could be a copy of.
+        tail.is_own = self.is_first_run && self.scans <= 1;
         tail.active = now.mono;
         if news {
             self.staged_files.insert(key, tail.entry.clone());
@@ -258,7 +260,7 @@ impl Core {
     /// Whether all is read that was to be read once.
     pub(super) fn inputs_are_read(&self) -> bool {
         let stdin = self.spool.is_none() || self.stdin_is_over();
-        self.scanned && stdin && self.pending.is_empty() && self.tails.values().all(|tail| tail.finished)
+        self.scans > 0 && stdin && self.pending.is_empty() && self.tails.values().all(|tail| tail.finished)
     }
 
     /// Lets go of files that have come to their end.

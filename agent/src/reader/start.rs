@@ -64,7 +64,8 @@ pub(super) fn open(
     let mut recovered = match &old {
         Some(old) => {
             let locator = Locator::new(&scan.files, &wanted(old), LISTINGS);
-            Recovery { settings: &settings, metrics: &metrics, locator, now }.run(old)?
+            Recovery { settings: &settings, metrics: &metrics, matched: &scan.files, locator, now }
+                .run(old)?
         }
         None => Recovered { state: first_state(&settings, scan.files.values(), now), ..Recovered::default() },
     };
@@ -88,8 +89,18 @@ pub(super) fn open(
         None
     };
     let certain = recovered.certain;
-    let sealed = recovered.sealed;
-    let parts = Parts { settings, metrics, patterns, journal, rejects, losses, spool, recovered: sealed };
+    let is_first_run = old.is_none();
+    let parts = Parts {
+        settings,
+        metrics,
+        patterns,
+        journal,
+        rejects,
+        losses,
+        spool,
+        recovered: recovered.sealed,
+        is_first_run,
+    };
     let mut core = Core::new(parts);
     core.ended.losses = certain;
     for (path, file) in recovered.found {

@@ -1,5 +1,6 @@
 //! The reader, driven step by step; time and the sender are the test's.
 
+mod copies;
 mod many;
 mod model;
 mod recovery;

@@ -1,0 +1,136 @@
+//! copytruncate: a file is copied beside, then emptied, and the application goes on writing to it.
+//!
+//! ```text
+//! app.log    ├─ read ─┼─ unread ─┤   ── copied ──►   app.log.1   ├─ not read again ─┼─ read from here ─┤
+//!    └── emptied: read from its beginning
+//! ```
+//!
+//! The copy matters only where a pattern matches it too: then it is the old content under another inode. It is read on
+//! from the place up to which the original was read, and nothing of it is lost or counted twice.
+//!
+//! Invariants: a file of which nothing is read yet waits while it may be such a copy in the making. The place moves from
+//! original to copy in one record of the journal. A file that only begins like another one is a file of its own.
+//!
+//! Limits: the copy is in the original's folder, and its name leads to the same service (`app.log.1`, `app.log-20261124`).
+//! What is written between the copy and the truncation is gone, whoever reads.
+
+use super::core::{Core, GRACE, Moment};
+use super::notes::Loss;
+use super::scan::open;
+use crate::files::tail::{Tail, before, head};
+use crate::journal::state::FileEntry;
+use logweir_proto::line::service_of_path;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+/// How many bytes of a growing copy are compared with the original's.
+const COMPARED_BYTES: usize = 256;
+
+/// Whether the names are those of a file and of a copy that rotation made of it.
+pub(super) fn are_related(original: &Path, copy: &Path) -> bool {
+    original.parent() == copy.parent() && service_of_path(original) == service_of_path(copy)
+}
+
+/// Whether `file` begins with all that was read of the entry's content.
+///
+/// # Errors
+/// When it can't be read.
+pub(super) fn holds_content(entry: &FileEntry, file: &File) -> io::Result<bool> {
+    Ok(entry.fingerprint.len() > 0
+        && file.metadata()?.len() >= entry.offset
+        && entry.fingerprint.begins(&head(file)?)
+        && entry.guard.is_of(&before(file, entry.offset, entry.guard.len())?))
+}
+
+impl Core {
+    /// Whether a file has to wait, since it may be a copy of what was read already.
+    pub(super) fn may_be_copy(&self, tail: &mut Tail, now: Moment) -> io::Result<bool> {
+        if tail.is_own || tail.entry.offset > 0 || tail.spooled || self.settings.once {
+            return Ok(false);
+        }
+        let head = tail.with_file(head)?;
+        if head.is_empty() {
+            return Ok(false);
+        }
+        let originals = self.tails.values().filter(|other| other.entry.offset > 0 && !other.spooled);
+        for other in originals.filter(|other| is_beside(&other.entry, tail)) {
+            // One that is gone just now is no original: copytruncate keeps it.
+            let copy = is_copy_of(tail, &head, other, now).or_else(|error| match error.kind() {
+                io::ErrorKind::NotFound => Ok(false),
+                _ => Err(error),
+            });
+            if copy? {
+                return Ok(true);
+            }
+        }
+        tail.is_own = true;
+        Ok(false)
+    }
+
+    /// The content of a file is another: its old content is read on in a copy, where there is one, or else lost.
+    pub(super) fn leave_to_copy(&mut self, old: &FileEntry, seen: u64, now: Moment) -> io::Result<()> {
+        let mut upto = old.offset;
+        let candidate = |tail: &&mut Tail| {
+            !tail.is_own && !tail.spooled && tail.entry.offset == 0 && is_beside(old, tail)
+        };
+        for tail in self.tails.values_mut().filter(candidate) {
+            if !tail.with_file(|file| holds_content(old, file)).unwrap_or(false) {
+                continue;
+            }
+            tracing::info!(
+                file = %tail.entry.path.display(), copy_of = %old.path.display(), offset = old.offset,
+                "it is a copy of what the other file held, and read on from there"
+            );
+            tail.adopt(old)?;
+            upto = tail.size.max(upto);
+            let place = tail.place();
+            self.moved.insert(place.key, place);
+            break;
+        }
+        if seen > upto {
+            let detail = "the file was truncated or written over before these bytes were read";
+            let (path, end) = (old.path.as_path(), Some(seen));
+            self.lose(&Loss { reason: "truncated", path, start: upto, end, batch: None, detail }, now);
+        }
+        Ok(())
+    }
+}
+
+/// [`are_related`] of files that are followed, whose services say so.
+fn is_beside(original: &FileEntry, copy: &Tail) -> bool {
+    original.service == copy.entry.service && original.path.parent() == copy.entry.path.parent()
+}
+
+/// Whether `tail` is, as far as it goes, what `other` holds or held.
+fn is_copy_of(tail: &Tail, head: &[u8], other: &Tail, now: Moment) -> io::Result<bool> {
+    let known = other.entry.fingerprint;
+    if known.len() <= head.len() && !known.begins(head) {
+        return Ok(false);
+    }
+    other.with_file(|original| {
+        if !other.is_intact(original)? {
+            // A copy is complete before the original is emptied. Whose it is is decided when that is looked at.
+            return Ok(known.begins(head));
+        }
+        let end = |file: &File| before(file, tail.size, COMPARED_BYTES);
+        let same = tail.with_file(end)? == end(original)?;
+        let begins = crate::files::tail::head(original)?.starts_with(&head[..]);
+        // Emptied meanwhile: as above.
+        let alike = (begins && same) || !other.is_intact(original)?;
+        Ok(alike && now.mono.saturating_sub(tail.active) < GRACE)
+    })
+}
+
+impl Tail {
+    /// Calls `f` with its handle, or one that is opened for this.
+    ///
+    /// # Errors
+    /// Those of `f`, and when it can't be opened.
+    pub(super) fn with_file<T>(&self, f: impl FnOnce(&File) -> io::Result<T>) -> io::Result<T> {
+        match self.handle() {
+            Some(file) => f(file),
+            None => f(&open(&self.entry.path)?),
+        }
+    }
+}
