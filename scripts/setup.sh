@@ -45,10 +45,31 @@ setup_run() {
   [ "${#packages[@]}" = 0 ] || apt_install "${packages[@]}"
 }
 
+# Schemathesis and a parser of metrics, as pinned by requirements.txt, into target/tools/python.
+setup_python() {
+  local venv=target/tools/python
+  cmp -s scripts/requirements.txt "$venv/requirements.txt" && return
+  { have python3 && python3 -c 'import ensurepip, venv' 2>/dev/null; } || apt_install python3 python3-venv
+  say "installing the tests' tools in Python into $venv (once)"
+  rm -rf "$venv"
+  python3 -m venv "$venv"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: --require-hashes \
+    -r scripts/requirements.txt ||
+    die "the packages of scripts/requirements.txt can't be had from here (PyPI is needed once, for about 20 MB): see above for pip's reason; run this again when it can be reached"
+  # Only a whole one counts as installed.
+  cp scripts/requirements.txt "$venv/requirements.txt"
+}
+
 # What the checks need besides.
 setup_test() {
   setup_run
-  have shellcheck || apt_install shellcheck
+  local packages=()
+  have shellcheck || packages+=(shellcheck)
+  # For the examples of clients.
+  have curl || packages+=(curl)
+  have node || packages+=(nodejs)
+  [ "${#packages[@]}" = 0 ] || apt_install "${packages[@]}"
+  setup_python
   rustup component list --installed 2>/dev/null | grep -q '^clippy' || have cargo-clippy || rustup component add clippy
   rustup component list --installed 2>/dev/null | grep -q '^rustfmt' || have cargo-fmt || rustup component add rustfmt
   if ! have cargo-deny; then

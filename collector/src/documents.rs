@@ -1,25 +1,31 @@
-//! What can be read here besides answers: the event's schema. The same text for everybody, so it
-//! has a tag by which a client sees that it has it already.
+//! What can be read here besides answers: the event's schema, and the description of this interface. The same text
+//! for everybody, so it has a tag by which a client sees that it has it already.
 
 use crate::answer::{Reply, reply};
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{CACHE_CONTROL, ETAG, HeaderValue, IF_NONE_MATCH};
-use logweir_proto::EVENT_SCHEMA;
+use logweir_proto::{EVENT_SCHEMA, headers};
 use sha2::{Digest as _, Sha256};
 use std::sync::LazyLock;
 
 /// A day without asking again; `private`, since who may read it is asked each time.
 const CACHE: HeaderValue = HeaderValue::from_static("private, max-age=86400");
 
+/// The description of this interface.
+const OPENAPI: &str = include_str!("../openapi.json");
+
 /// One of the texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Document {
     /// The JSON Schema of an event.
     Schema,
+    /// OpenAPI 3.1.
+    OpenApi,
 }
 
 static SCHEMA_TAG: LazyLock<String> = LazyLock::new(|| tag_of(EVENT_SCHEMA));
+static OPENAPI_TAG: LazyLock<String> = LazyLock::new(|| tag_of(OPENAPI));
 
 /// A strong tag: other bytes, another tag.
 fn tag_of(text: &str) -> String {
@@ -32,18 +38,21 @@ impl Document {
     fn text(self) -> &'static str {
         match self {
             Document::Schema => EVENT_SCHEMA,
+            Document::OpenApi => OPENAPI,
         }
     }
 
     fn media_type(self) -> &'static str {
         match self {
             Document::Schema => "application/schema+json",
+            Document::OpenApi => headers::JSON,
         }
     }
 
     fn tag(self) -> &'static str {
         match self {
             Document::Schema => &SCHEMA_TAG,
+            Document::OpenApi => &OPENAPI_TAG,
         }
     }
 

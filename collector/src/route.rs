@@ -19,9 +19,10 @@ pub(crate) enum Route {
 }
 
 /// All paths there are.
-const ROUTES: [(&str, Route); 3] = [
+const ROUTES: [(&str, Route); 4] = [
     ("/v1/events", Route::Events),
     ("/v1/limits", Route::Limits),
+    ("/v1/openapi.json", Route::Document(Document::OpenApi)),
     ("/v1/schema", Route::Document(Document::Schema)),
 ];
 

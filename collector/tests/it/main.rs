@@ -10,6 +10,7 @@
 mod admission;
 mod answers;
 mod common;
+mod documented;
 mod interface;
 mod outage;
 mod quota;

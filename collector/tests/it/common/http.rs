@@ -134,6 +134,13 @@ impl Client {
             .expect("an answer")
     }
 
+    /// The next answer, to a HEAD: its length is told, and its body doesn't come.
+    pub(crate) async fn answer_to_head(&mut self) -> Answer {
+        let mut read = self.stream.split().0;
+        let head = timeout(PATIENCE, receive_head(&mut read, &mut self.buffer));
+        head.await.expect("an answer in time").expect("an answer")
+    }
+
     /// All that comes until the server ends the connection.
     pub(crate) async fn read_rest(&mut self, rest: &mut Vec<u8>) {
         timeout(PATIENCE, self.stream.read_to_end(rest)).await.expect("an end in time").unwrap();
@@ -149,6 +156,18 @@ impl Client {
 
 /// `None` when the connection ends before a whole answer.
 async fn receive(read: &mut (impl AsyncReadExt + Unpin), buffer: &mut Vec<u8>) -> Option<Answer> {
+    let mut answer = receive_head(read, buffer).await?;
+    let length = answer.header("content-length").map_or(0, |l| l.parse().unwrap());
+    while buffer.len() < length {
+        if read.read_buf(buffer).await.ok()? == 0 {
+            return None;
+        }
+    }
+    answer.body = buffer.drain(..length).collect();
+    Some(answer)
+}
+
+async fn receive_head(read: &mut (impl AsyncReadExt + Unpin), buffer: &mut Vec<u8>) -> Option<Answer> {
     let end = loop {
         if let Some(end) = buffer.windows(4).position(|w| w == b"\r\n\r\n") {
             break end + 4;
@@ -164,15 +183,7 @@ async fn receive(read: &mut (impl AsyncReadExt + Unpin), buffer: &mut Vec<u8>) -
         .filter_map(|l| l.split_once(':'))
         .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
         .collect();
-    let mut answer = Answer { status, headers, body: Vec::new() };
-    let length = answer.header("content-length").map_or(0, |l| l.parse().unwrap());
-    while buffer.len() < length {
-        if read.read_buf(buffer).await.ok()? == 0 {
-            return None;
-        }
-    }
-    answer.body = buffer.drain(..length).collect();
-    Some(answer)
+    Some(Answer { status, headers, body: Vec::new() })
 }
 
 pub(crate) async fn get(address: SocketAddr, path: &str) -> Answer {
