@@ -143,12 +143,19 @@ pub struct Args {
     /// How long a body may take in all
     #[arg(long, value_parser = duration, default_value = "60s", value_name = "DURATION")]
     pub body_timeout: Duration,
-    /// How many requests are worked on at a time
+    /// How many requests are worked on at a time; one agent may have half of them, or fewer where others have many
     #[arg(long, default_value_t = 4_096, value_name = "N")]
     pub max_in_flight: usize,
-    /// Memory for the bodies of all of them together
+    /// Memory for the bodies of all of them together; one agent may have half of it, or less where others have much
     #[arg(long, value_parser = size, default_value = "256MiB", value_name = "SIZE")]
     pub max_in_flight_bytes: u64,
+    /// How many bodies are decoded and validated at a time, each agent's in its turn; one agent's may be all but one of them
+    /// [default: the number of cores, and one more]
+    #[arg(long, value_name = "N")]
+    pub decoders: Option<usize>,
+    /// How many bodies may wait for that
+    #[arg(long, default_value_t = 1_000, value_name = "N")]
+    pub max_waiting_bodies: usize,
     /// How long requests in hand may take to finish after SIGTERM
     #[arg(long, value_parser = duration, default_value = "10s", value_name = "DURATION")]
     pub shutdown_timeout: Duration,
@@ -179,7 +186,7 @@ impl Args {
                 self.listen
             ));
         }
-        let positive: [(&str, u64); 16] = [
+        let positive: [(&str, u64); 17] = [
             ("rate", self.rate),
             ("burst", self.burst.unwrap_or(1)),
             ("rate-bytes", self.rate_bytes),
@@ -194,6 +201,7 @@ impl Args {
             ("max-connections", count(self.max_connections)),
             ("min-body-speed", self.min_body_speed),
             ("max-in-flight", count(self.max_in_flight)),
+            ("decoders", self.decoders.map_or(1, count)),
             ("max-idempotency-keys", self.max_idempotency_keys),
             ("max-idempotency-bytes", self.max_idempotency_bytes),
         ];
@@ -227,11 +235,10 @@ impl Args {
         if self.max_queue_entries < u64::from(self.shards.count()) {
             return Err(format!("--max-queue-entries must be at least --shards ({})", self.shards));
         }
-        // While it is decoded, a body stands in memory as it came and as it is.
-        let one = self.max_batch_bytes.saturating_add(self.max_wire_bytes);
+        let one = self.one_body();
         if self.max_in_flight_bytes < one {
             return Err(format!(
-                "--max-in-flight-bytes must be at least --max-batch-bytes and --max-wire-bytes together ({one})"
+                "--max-in-flight-bytes must be at least --max-wire-bytes and three times --max-batch-bytes ({one})"
             ));
         }
         if self.max_in_flight_bytes > crate::budget::Budget::MAX_BYTES {
@@ -241,6 +248,11 @@ impl Args {
             ));
         }
         Ok(())
+    }
+
+    /// The memory of the largest body: as it came, as it is, without the rejected events, and compressed.
+    pub(crate) fn one_body(&self) -> u64 {
+        self.max_batch_bytes.saturating_mul(3).saturating_add(self.max_wire_bytes)
     }
 
     pub(crate) fn limits(&self) -> Limits {

@@ -4,6 +4,7 @@ use crate::answer::{self, Refusal, Reply};
 use crate::auth::Agent;
 use crate::budget::Reservation;
 use crate::enqueue::Batch;
+use crate::fair::Crowded;
 use crate::line::Who;
 use crate::quota::{Admission, Ask, Charge, Denial};
 use crate::request::Identity;
@@ -19,8 +20,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, sleep};
 
-/// Plain bodies up to this size are handled on the spot; others go to the blocking pool, so that one agent's
-/// large batches don't delay another's small ones.
+/// Plain bodies up to this size are handled on the spot; others go to the blocking pool, each agent's in its turn,
+/// so that one agent's large batches don't delay another's small ones.
 const INLINE_BYTES: usize = 32 << 10;
 
 /// Takes an admitted request's body, and answers when the queue has it.
@@ -29,10 +30,10 @@ pub(crate) async fn take(
     request: Admitted,
     upload: &mut Upload,
 ) -> Result<Reply, Refusal> {
-    let Admitted { agent, headers, dry_run, hold_until, who } = request;
+    let Admitted { agent, headers, dry_run, hold_until, who, hand } = request;
     let mark = headers.identity.mark();
     let pace = Pace { speed: shared.args.min_body_speed, total: shared.args.body_timeout };
-    let read = upload.read(pace, shared.limits.wire_bytes, &shared.budget).await;
+    let read = upload.read(pace, shared.limits.wire_bytes, &shared.budget, &hand).await;
     let Received { bytes: wire, reserved } = read.map_err(|broken| of_broken(shared, broken, &agent))?;
     let wire_bytes = wire.len();
     let inline = headers.encoding == Encoding::Identity && wire_bytes <= INLINE_BYTES;
@@ -51,8 +52,7 @@ pub(crate) async fn take(
 
     let now_ms = unix_ms();
     let rules = Rules { max_bytes: limits.event_bytes, window: Some(shared.args.window(now_ms)) };
-    // Room for the body that goes into the queue, beside the one that came.
-    let memory = unpacked.memory() + unpacked.decoded_bytes();
+    let memory = unpacked.memory_to_judge();
     let (judged, reserved) = work.run(reserved, memory, move || verdict::judge(unpacked, &rules)).await?;
     let _reserved = shrink(reserved, judged.body.len());
     if !dry_run {
@@ -112,7 +112,11 @@ impl Work<'_> {
             return Ok((job(), reserved));
         }
         let internal = || Refusal::new(ProblemCode::Internal, "the collector failed on this body");
-        let permit = self.shared.decoding.clone().acquire_owned().await.map_err(|_| internal())?;
+        let waiting = u64::try_from(self.shared.decoding.waiting()).unwrap_or(u64::MAX);
+        self.shared.metrics.waiting_bodies.set(waiting);
+        let permit = self.shared.decoding.acquire(&self.agent.id).await.map_err(|Crowded| {
+            soon(ProblemCode::Overloaded, "too many bodies wait to be decoded; come back later", self.agent)
+        })?;
         if !reserved.resize(memory) {
             return Err(no_memory(self.agent));
         }

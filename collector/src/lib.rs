@@ -22,7 +22,9 @@ mod budget;
 pub mod config;
 mod documents;
 mod enqueue;
+mod fair;
 mod gate;
+mod hands;
 mod intake;
 mod line;
 mod metrics;
@@ -45,7 +47,9 @@ mod watched;
 
 use crate::budget::Budget;
 use crate::config::Args;
+use crate::fair::Fair;
 use crate::gate::{Gate, REDIS_CHECK, Watcher};
+use crate::hands::Hands;
 use crate::metrics::Metrics;
 use crate::numbers::Numbers;
 use crate::quota::Limiters;
@@ -148,10 +152,11 @@ fn prepare(args: Args) -> Result<(Shared, Registry), StartError> {
         limiters: Limiters::new(args.max_agents, quotas(&args).map_err(StartError::Settings)?),
         numbers: Numbers::new(Uuid::new_v4),
         metrics,
-        budget: Budget::new(args.max_in_flight_bytes),
+        budget: Budget::new(args.max_in_flight_bytes, args.one_body()),
         in_flight: Arc::new(Semaphore::new(args.max_in_flight.min(Semaphore::MAX_PERMITS))),
         holding: Semaphore::new(args.max_holding.min(Semaphore::MAX_PERMITS)),
-        decoding: Arc::new(Semaphore::new(cores)),
+        hands: Hands::default(),
+        decoding: Fair::new(args.decoders.unwrap_or(cores + 1), args.max_waiting_bodies),
         draining: AtomicBool::new(false),
         args,
     };

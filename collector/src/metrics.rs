@@ -47,6 +47,7 @@ pub(crate) struct Metrics {
     pub(crate) tokens_errors: Counter,
     pub(crate) quotas_errors: Counter,
     pub(crate) agents: Gauge<u64, AtomicU64>,
+    pub(crate) waiting_bodies: Gauge<u64, AtomicU64>,
     pub(crate) connections: Gauge,
     pub(crate) in_flight: Gauge,
     pub(crate) redis_up: Gauge,
@@ -91,6 +92,7 @@ impl Metrics {
             tokens_errors: Counter::default(),
             quotas_errors: Counter::default(),
             agents: Gauge::default(),
+            waiting_bodies: Gauge::default(),
             connections: Gauge::default(),
             in_flight: Gauge::default(),
             redis_up: Gauge::default(),
@@ -125,6 +127,7 @@ impl Metrics {
             "Changes of the quotas file that couldn't be read",
             m.quotas_errors,
         );
+        registry.register("waiting_bodies", "Bodies that wait to be decoded or validated", m.waiting_bodies);
         registry.register("remembered_agents", "Agents whose quotas are kept in mind", m.agents);
         registry.register("connections", "Open connections", m.connections);
         registry.register("in_flight_requests", "Requests that are worked on", m.in_flight);

@@ -13,7 +13,9 @@ use crate::answer::{Refusal, Reply, closing};
 use crate::auth::{self, Agent};
 use crate::budget::Budget;
 use crate::config::Args;
+use crate::fair::Fair;
 use crate::gate::Gate;
+use crate::hands::{Hand, Hands};
 use crate::intake;
 use crate::line::Who;
 use crate::metrics::{Living, Metrics};
@@ -60,8 +62,10 @@ pub(crate) struct Shared {
     pub(crate) in_flight: Arc<Semaphore>,
     /// Requests that wait for quota or room.
     pub(crate) holding: Semaphore,
+    /// What each agent has of them.
+    pub(crate) hands: Hands,
     /// Bodies that are decoded or validated on the blocking pool.
-    pub(crate) decoding: Arc<Semaphore>,
+    pub(crate) decoding: Arc<Fair>,
     pub(crate) draining: AtomicBool,
 }
 
@@ -75,6 +79,8 @@ pub(crate) struct Admitted {
     pub(crate) hold_until: Instant,
     /// As whom it stands in the queue's line; nobody does who only wants the verdicts.
     pub(crate) who: Option<Who>,
+    /// What its agent has in hand.
+    pub(crate) hand: Arc<Hand>,
 }
 
 /// The end of a request.
@@ -150,9 +156,11 @@ async fn events(
         let detail = "this collector is stopping; come back, or go to another";
         return Err(soon(ProblemCode::Draining, detail, &agent));
     }
-    let Ok(_in_flight) = shared.in_flight.try_acquire() else {
-        return Err(soon(ProblemCode::Overloaded, "too many requests are in hand; come back later", &agent));
-    };
+    let overloaded =
+        || soon(ProblemCode::Overloaded, "too many requests are in hand; come back later", &agent);
+    let free = shared.in_flight.available_permits();
+    let in_hand = shared.hands.begin(&agent.id, free).ok_or_else(overloaded)?;
+    let Ok(_in_flight) = shared.in_flight.try_acquire() else { return Err(overloaded()) };
     let hold_until = begun + shared.args.hold;
     let dry_run = route::dry_run(&head.uri);
     let headers = request::parse(&head.headers);
@@ -169,7 +177,12 @@ async fn events(
     if headers.declared.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > limit)) {
         return Err(intake::wire_too_large(limit));
     }
-    let reply = intake::take(shared, Admitted { agent, headers, dry_run, hold_until, who }, upload).await?;
+    let reply = intake::take(
+        shared,
+        Admitted { agent, headers, dry_run, hold_until, who, hand: in_hand.hand.clone() },
+        upload,
+    )
+    .await?;
     Ok((reply, if dry_run { "dry_run" } else { "accepted" }))
 }
 

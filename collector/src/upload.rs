@@ -1,9 +1,11 @@
 //! Reading a body: bounded in size, in time and in memory.
 
 use crate::budget::{Budget, Reservation};
-use bytes::{Bytes, BytesMut};
+use crate::hands::Hand;
+use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Incoming};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
@@ -77,11 +79,12 @@ impl Upload {
         pace: Pace,
         limit: usize,
         budget: &Budget,
+        hand: &Arc<Hand>,
     ) -> Result<Received, Broken> {
         let begun = Instant::now();
-        let mut reserved = budget.open().ok_or(Broken::NoMemory)?;
+        let mut reserved = budget.open(hand).ok_or(Broken::NoMemory)?;
         let mut first = Bytes::new();
-        let mut rest = BytesMut::new();
+        let mut rest = Vec::new();
         loop {
             let received = first.len() + rest.len();
             let frame = match timeout_at(begun + pace.patience(received), self.body.frame()).await {
@@ -99,7 +102,12 @@ impl Upload {
             if total > limit {
                 return Err(Broken::TooLarge);
             }
-            if !reserved.resize(total.next_multiple_of(STEP)) {
+            let capacity = if total <= rest.capacity() {
+                rest.capacity()
+            } else {
+                (rest.capacity() * 2).min(limit).max(total).next_multiple_of(STEP)
+            };
+            if !reserved.resize(capacity) {
                 return Err(Broken::NoMemory);
             }
             // Most bodies come in one piece, which needs no copy.
@@ -107,6 +115,7 @@ impl Upload {
                 first = data;
                 continue;
             }
+            rest.reserve_exact(capacity - rest.len());
             if rest.is_empty() {
                 rest.extend_from_slice(&first);
                 first = Bytes::new();
@@ -114,7 +123,8 @@ impl Upload {
             rest.extend_from_slice(&data);
         }
         self.finished = true;
-        let bytes = if rest.is_empty() { first } else { rest.freeze() };
+        rest.shrink_to_fit();
+        let bytes = if rest.is_empty() { first } else { rest.into() };
         let _shrunk = reserved.resize(bytes.len());
         Ok(Received { bytes, reserved })
     }

@@ -73,6 +73,11 @@ impl Unpacked {
         self.decoded.len()
     }
 
+    /// The most bytes that [`judge`] has in memory: this, the lines that are kept, and room to compress them.
+    pub(crate) fn memory_to_judge(&self) -> usize {
+        self.memory() + 2 * self.decoded.len()
+    }
+
     /// Bytes in memory.
     pub(crate) fn memory(&self) -> usize {
         match self.encoding {
@@ -212,7 +217,10 @@ fn queue_body(unpacked: Unpacked, skip: &[u64]) -> (Bytes, Encoding) {
         }
     };
     if lines.len() > COMPRESS_FROM {
-        (encoding::encode_zstd(&lines, COMPRESS_LEVEL).into(), Encoding::Zstd)
+        let mut body = encoding::encode_zstd(&lines, COMPRESS_LEVEL);
+        // It had room for the worst case.
+        body.shrink_to_fit();
+        (body.into(), Encoding::Zstd)
     } else {
         (lines, Encoding::Identity)
     }

@@ -249,14 +249,14 @@ async fn requests_and_memory_in_hand_are_limited() {
     let redis = Redis::start();
     let flags = [
         "--max-in-flight=2",
-        "--max-in-flight-bytes=400KiB",
+        "--max-in-flight-bytes=350KiB",
         "--max-wire-bytes=200KiB",
-        "--max-batch-bytes=200KiB",
+        "--max-batch-bytes=50KiB",
     ];
     let collector = Running::start(&redis, &flags).await;
     let mut slow = Vec::new();
-    for _ in 0..2 {
-        let (client, answer) = ask(&collector, &[NDJSON]).await;
+    for agent in ["a", "b"] {
+        let (client, answer) = ask(&collector, &[NDJSON, ("Logweir-Agent", agent)]).await;
         assert_eq!(answer.status, 100);
         slow.push(client);
     }

@@ -13,6 +13,7 @@ mod common;
 mod documented;
 mod interface;
 mod outage;
+mod overload;
 mod quota;
 mod redis_faults;
 mod shards;

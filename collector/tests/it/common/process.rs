@@ -1,6 +1,6 @@
 //! The collector as a process of its own: for signals, and to look at its memory.
 
-use super::http::get;
+use super::http::{Answer, Client, get};
 use super::redis::Redis;
 use super::wait_for;
 use std::io::{BufRead as _, BufReader};
@@ -29,6 +29,8 @@ impl Process {
             .args(["--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--log-format=json", "--redis"])
             .arg(redis)
             .args(flags)
+            // Else glibc keeps large blocks that were freed, up to about the same again; docs/admission.md says so.
+            .env("MALLOC_MMAP_THRESHOLD_", "131072")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -55,6 +57,11 @@ impl Process {
         Self { public, admin, child, log }
     }
 
+    /// One POST on a connection of its own.
+    pub(crate) async fn post(&self, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        Client::connect(self.public).await.post(headers, body).await
+    }
+
     pub(crate) fn signal(&self, signal: &str) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
@@ -67,6 +74,15 @@ impl Process {
     /// All that it has logged since it runs.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
+    }
+}
+
+impl Process {
+    /// The most memory that it has held so far, in bytes.
+    pub(crate) fn peak_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
     }
 }
 
