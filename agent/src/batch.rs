@@ -15,6 +15,7 @@
 use crate::files::identity::Key;
 use crate::handoff::Steering;
 use crate::journal::state::Piece;
+use logweir_proto::line::{Carry, Keys, Origin};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,21 +46,25 @@ pub(crate) struct Source {
     pub(crate) key: Key,
     pub(crate) path: Arc<Path>,
     pub(crate) service: Arc<str>,
+    pub(crate) origin: Option<Arc<Origin>>,
+    pub(crate) keys: Arc<Keys>,
 }
 
-/// One line, as it stands in the file, and its event.
+/// The lines of one event, as they stand in the file, and the event.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Line<'a> {
     /// Where it begins in the file.
     pub(crate) start: u64,
     /// The bytes, line end included.
     pub(crate) raw: &'a [u8],
-    /// The event, `\n` included; empty for a blank line.
+    /// The event, `\n` included; empty for lines that have none.
     pub(crate) event: &'a [u8],
     /// The parser's state before it.
-    pub(crate) before_ms: i64,
+    pub(crate) before: Carry,
     /// The parser's state after it.
-    pub(crate) after_ms: i64,
+    pub(crate) after: Carry,
+    /// Whether it ended because nothing followed, so that only the end of its piece can tell.
+    pub(crate) last: bool,
 }
 
 /// A batch that is full or due.
@@ -87,8 +92,10 @@ struct Building {
     start: u64,
     end: u64,
     events: u64,
-    before_ms: i64,
-    after_ms: i64,
+    before: Carry,
+    after: Carry,
+    /// Whether nothing may be added.
+    closed: bool,
     hasher: Box<Hasher>,
 }
 
@@ -132,7 +139,7 @@ impl Batcher {
         self.events == 0
     }
 
-    /// Adds a line that has an event; the caller has asked [`Batcher::is_full_for`].
+    /// Adds an event; the caller has asked [`Batcher::is_full_for`].
     pub(crate) fn push(&mut self, source: &Source, line: Line<'_>, now: Duration) {
         if !self.extends(source, line) {
             self.pieces.push(Building {
@@ -140,8 +147,9 @@ impl Batcher {
                 start: line.start,
                 end: line.start,
                 events: 0,
-                before_ms: line.before_ms,
-                after_ms: line.before_ms,
+                before: line.before,
+                after: line.before,
+                closed: false,
                 hasher: Box::new(Hasher::new()),
             });
         }
@@ -154,7 +162,7 @@ impl Batcher {
         self.since.get_or_insert(now);
     }
 
-    /// Passes over a blank line: the piece that it follows goes on after it.
+    /// Passes over lines without an event: the piece that they follow goes on after them.
     pub(crate) fn skip(&mut self, source: &Source, line: Line<'_>) {
         if self.extends(source, line)
             && let Some(piece) = self.pieces.last_mut()
@@ -176,7 +184,8 @@ impl Batcher {
         self.pieces.last().is_some_and(|piece| {
             piece.source.content == source.content
                 && piece.end == line.start
-                && piece.after_ms == line.before_ms
+                && !piece.closed
+                && piece.after == line.before
                 && (piece.end - piece.start).saturating_add(length(line.raw.len())) <= MAX_PIECE_BYTES
         })
     }
@@ -186,7 +195,8 @@ impl Building {
     fn take(&mut self, line: Line<'_>) {
         self.hasher.write(line.raw);
         self.end += length(line.raw.len());
-        self.after_ms = line.after_ms;
+        self.after = line.after;
+        self.closed = line.last;
     }
 
     fn done(self) -> Piece {
@@ -198,7 +208,10 @@ impl Building {
             end: self.end,
             events: self.events,
             hash: self.hasher.finish_128(),
-            carry_ms: self.before_ms,
+            carry_ms: self.before.timestamp_ms,
+            parser: self.before.state,
+            origin: self.source.origin.as_deref().cloned(),
+            keys: self.source.keys.as_ref().clone(),
         }
     }
 }

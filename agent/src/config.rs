@@ -5,6 +5,7 @@ mod sending;
 pub(crate) use sending::{SendArgs, Sending};
 
 use crate::files::discover::Patterns;
+use crate::files::tail::Patience;
 use crate::handoff::Steering;
 use crate::settings::{From, Reading};
 use clap::{Parser, Subcommand};
@@ -13,6 +14,7 @@ use logweir_proto::limits::MAX_SERVICE_CHARS;
 use logweir_proto::line::Format;
 use logweir_proto::{Level, Limits};
 use logweir_telemetry::config::{CommonArgs, duration, size};
+use regex::bytes::Regex;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -50,12 +52,16 @@ configuration or state directory.";
 /// The lines' format, as it is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum FormatArg {
-    /// A line that is a JSON object is JSON, any other is text
+    /// Each line shows by its form what it is
     Auto,
     /// Each line is a JSON object; one that isn't is rejected
     Json,
-    /// Each line is text that begins with a time
+    /// Each line is text
     Text,
+    /// Each line is key=value pairs; one that isn't is text
+    Logfmt,
+    /// Each line is wrapped by a container's runtime: docker's json-file, or CRI
+    Container,
 }
 
 /// The agent of logweir: follows log files and sends each event until it is counted, exactly once.
@@ -95,6 +101,19 @@ pub(crate) struct Args {
     /// The level of lines that carry none
     #[arg(long, default_value = "info", value_name = "LEVEL", value_parser = level)]
     pub(crate) default_level: Level,
+    /// In text, lines that match begin an event, and all others continue the one before [default: lines with a time
+    /// do, and lines that by their form are part of a stack trace don't]
+    #[arg(long, value_name = "REGEX", value_parser = regex)]
+    pub(crate) multiline_start: Option<Regex>,
+    /// An event of text at a file's end is complete when nothing has followed it for so long
+    #[arg(long, value_parser = duration, default_value = "5s", value_name = "DURATION")]
+    pub(crate) multiline_timeout: Duration,
+    /// A line at a file's end that has no line end is taken when nothing has followed it for so long
+    #[arg(long, value_parser = duration, default_value = "5s", value_name = "DURATION")]
+    pub(crate) line_timeout: Duration,
+    /// An event of several lines that is longer is cut
+    #[arg(long, value_parser = size, default_value = "128KiB", value_name = "SIZE")]
+    pub(crate) multiline_bytes: u64,
     /// Journal, spool, rejects and losses [default: $STATE_DIRECTORY, for root /var/lib/logweir-agent, else
     /// $XDG_STATE_HOME/logweir-agent or ~/.local/state/logweir-agent]
     #[arg(long, value_name = "DIR")]
@@ -203,6 +222,7 @@ impl Args {
         for (flag, value) in [
             ("batch-bytes", self.batch_bytes),
             ("max-line-bytes", self.max_line_bytes),
+            ("multiline-bytes", self.multiline_bytes),
             ("window-bytes", self.window_bytes),
             ("spool-bytes", self.spool_bytes),
         ] {
@@ -249,9 +269,15 @@ impl Args {
                 FormatArg::Auto => Format::Auto,
                 FormatArg::Json => Format::Json,
                 FormatArg::Text => Format::Text,
+                FormatArg::Logfmt => Format::Logfmt,
+                FormatArg::Container => Format::Container,
             },
             service: self.service.clone(),
             default_level: self.default_level,
+            multiline_start: self.multiline_start.clone(),
+            patience: Patience { event: self.multiline_timeout, line: self.line_timeout },
+            multiline_bytes: usize::try_from(self.multiline_bytes.min(self.max_line_bytes))
+                .unwrap_or(usize::MAX),
             timezone,
             timezone_name,
             linger: self.linger,
@@ -313,6 +339,12 @@ fn default_state_dir(env: impl Fn(&str) -> Option<PathBuf>, root: bool) -> Optio
     }
     let state_home = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
     Some(state_home?.join("logweir-agent"))
+}
+
+/// An expression for the bytes of a line.
+fn regex(text: &str) -> Result<Regex, String> {
+    // Matching takes a time that is linear in the line's length, whatever the expression; this bounds its memory.
+    regex::bytes::RegexBuilder::new(text).size_limit(1 << 20).build().map_err(|error| error.to_string())
 }
 
 fn level(text: &str) -> Result<Level, String> {

@@ -35,6 +35,12 @@ struct OfFile {
 pub(crate) struct Metrics {
     pub(crate) lines_read: Counter,
     pub(crate) bytes_read: Counter,
+    /// Events that have the time of another one, of their file or of reading.
+    pub(crate) undated_events: Counter,
+    /// Events of several lines that were cut.
+    pub(crate) cut_events: Counter,
+    /// Runs of bytes that were no UTF-8.
+    pub(crate) replaced_bytes: Counter,
     pub(crate) events_sealed: Counter,
     pub(crate) events_sent: Counter,
     pub(crate) sent_bytes: Counter,
@@ -83,6 +89,21 @@ impl Metrics {
         let m = self.clone();
         registry.register("lines_read", "Lines read from files and the spool", m.lines_read);
         registry.register("read_bytes", "Bytes read from files and the spool", m.bytes_read);
+        registry.register(
+            "undated_events",
+            "Events without a time of their own, which have that of the line before, else of the file",
+            m.undated_events,
+        );
+        registry.register(
+            "cut_events",
+            "Events of several lines that were too long, and were cut",
+            m.cut_events,
+        );
+        registry.register(
+            "invalid_utf8",
+            "Runs of bytes that were no UTF-8 and were replaced",
+            m.replaced_bytes,
+        );
         registry.register("events_sealed", "Events that got their number", m.events_sealed);
         registry.register("events_sent", "Events that the collector has taken", m.events_sent);
         registry.register("sent_bytes", "Bytes of bodies sent, attempts that failed included", m.sent_bytes);

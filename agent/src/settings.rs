@@ -1,9 +1,12 @@
 //! What the two halves are told, after flags have become values.
 
+use crate::files::tail::Patience;
 use crate::handoff::Steering;
+use crate::journal::state::{FileEntry, Parsing};
 use jiff::tz::TimeZone;
 use logweir_proto::Level;
-use logweir_proto::line::Format;
+use logweir_proto::line::{self, Format};
+use regex::bytes::Regex;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -40,6 +43,12 @@ pub(crate) struct Reading {
     pub(crate) service: Option<String>,
     /// The level of lines that carry none.
     pub(crate) default_level: Level,
+    /// In text, lines that match begin an event.
+    pub(crate) multiline_start: Option<Regex>,
+    /// How long it is waited for that what stands at a file's end goes on.
+    pub(crate) patience: Patience,
+    /// A longer event of several lines is cut.
+    pub(crate) multiline_bytes: usize,
     /// The zone of times that carry none.
     pub(crate) timezone: TimeZone,
     /// The zone's name, as the journal keeps it.
@@ -69,6 +78,39 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
+    /// What the parser must know about a file's lines.
+    pub(crate) fn parser(&self, entry: &FileEntry) -> line::Settings {
+        line::Settings {
+            format: self.format,
+            service: self.service.clone(),
+            file_service: entry.service.clone(),
+            origin: entry.origin.clone(),
+            keys: entry.keys.clone(),
+            default_level: self.default_level,
+            timezone: self.timezone.clone(),
+            multiline_start: self.multiline_start.clone(),
+            max_event_bytes: self.multiline_bytes,
+        }
+    }
+
+    /// What of it the journal keeps with each batch.
+    pub(crate) fn parsing(&self) -> Parsing {
+        Parsing {
+            format: self.format,
+            service: self.service.clone(),
+            default_level: self.default_level,
+            timezone: self.timezone_name.clone(),
+            multiline_start: self.multiline_start.as_ref().map(|regex| regex.as_str().to_owned()),
+            multiline_bytes: self.multiline_bytes,
+        }
+    }
+
+    /// The most bytes that are held while an event isn't complete: its lines, and the next one with a byte over the limit.
+    pub(crate) fn most_open_bytes(&self) -> usize {
+        let lines = self.multiline_bytes.max(self.max_line_bytes).saturating_add(2);
+        lines.saturating_add(self.max_line_bytes).saturating_add(2)
+    }
+
     /// Where the segments of stdin's spool are.
     pub(crate) fn spool_dir(&self) -> PathBuf {
         self.state_dir.join("spool")

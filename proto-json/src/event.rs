@@ -185,6 +185,16 @@ impl<'a> ServiceName<'a> {
     }
 }
 
+/// Whether a value is a valid service.
+pub(crate) fn is_service(value: &Value<'_>) -> bool {
+    ServiceName::of(value).is_some()
+}
+
+/// Whether this is a valid service's name.
+pub(crate) fn is_service_name(name: &[u8]) -> bool {
+    service(name).is_some()
+}
+
 /// The name, when it is a valid one.
 fn service(name: &[u8]) -> Option<&str> {
     let is_valid = name.len() <= MAX_SERVICE_CHARS

@@ -7,6 +7,9 @@
 
 mod plain;
 
+pub(crate) use plain::run as plain_run;
+use std::borrow::Cow;
+
 /// Where a text breaks the grammar, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Broken {
@@ -41,6 +44,17 @@ pub(crate) struct Value<'a> {
 pub(crate) struct Text<'a> {
     raw: &'a [u8],
     escaped: bool,
+}
+
+impl<'a> Value<'a> {
+    /// What a string holds; `None` for other values, and for half a surrogate pair.
+    pub(crate) fn text(&self) -> Option<Cow<'a, [u8]>> {
+        let Kind::String(text) = self.kind else { return None };
+        match text.plain() {
+            Some(plain) => Some(Cow::Borrowed(plain)),
+            None => serde_json::from_slice::<String>(self.json).ok().map(|s| Cow::Owned(s.into_bytes())),
+        }
+    }
 }
 
 /// A place in a JSON text.
@@ -349,6 +363,11 @@ impl<'a> Text<'a> {
     /// The bytes between the quotes where they need no decoding.
     pub(crate) const fn plain(&self) -> Option<&'a [u8]> {
         if self.escaped { None } else { Some(self.raw) }
+    }
+
+    /// The bytes between the quotes, as they are written.
+    pub(crate) const fn raw(&self) -> &'a [u8] {
+        self.raw
     }
 
     /// What the string holds, byte by byte, as far as it is ASCII; anything else is some byte over 127 for each

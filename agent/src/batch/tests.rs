@@ -12,6 +12,8 @@ fn source(content: u64) -> Source {
         key: Key::new(1, content),
         path: Arc::from(Path::new("/var/log/a.log")),
         service: Arc::from("a"),
+        origin: None,
+        keys: Arc::default(),
     }
 }
 
@@ -43,7 +45,8 @@ proptest! {
             raw.push(b'\n');
             content.extend_from_slice(&raw);
             let event: &[u8] = if blank { b"" } else { &raw };
-            let line = Line { start, raw: &raw, event, before_ms: 7, after_ms: 7 };
+            let (before, after) = (Carry::at(7), Carry::at(7));
+            let line = Line { start, raw: &raw, event, before, after, last: false };
             if blank {
                 batcher.skip(&source(file), line);
                 continue;
@@ -80,7 +83,8 @@ proptest! {
 }
 
 fn push(batcher: &mut Batcher, content: u64, start: u64, before_ms: i64, now: u64) {
-    let line = Line { start, raw: b"x\n", event: b"x\n", before_ms, after_ms: before_ms };
+    let before = Carry::at(before_ms);
+    let line = Line { start, raw: b"x\n", event: b"x\n", before, after: before, last: false };
     batcher.push(&source(content), line, Duration::from_millis(now));
 }
 
@@ -121,7 +125,8 @@ fn what_the_collector_takes_and_how_patiently_is_heeded() {
     let mut batcher = Batcher::new(Limits { events: 10, bytes: 1_000, ..LIMITS }, steering.clone());
     let source = source(1);
     for at in 0..2 {
-        let line = Line { start: at * 2, raw: b"a\n", event: b"a\n", before_ms: 7, after_ms: 7 };
+        let (before, after) = (Carry::at(7), Carry::at(7));
+        let line = Line { start: at * 2, raw: b"a\n", event: b"a\n", before, after, last: false };
         batcher.push(&source, line, Duration::ZERO);
     }
     assert!(!batcher.is_full());

@@ -53,7 +53,7 @@ fn settings_that_cannot_work_name_the_flag() {
         (vec!["--collector", "127.0.0.1:4801"], "http://"),
         (vec!["--collector", "http://me:s3cret@h"], "--token-file"),
         (vec!["--collector", "http://h/?a=b"], "no ?"),
-        (vec!["--format", "logfmt"], "--format"),
+        (vec!["--format", "xml"], "--format"),
     ] {
         let collector: &[&str] = if flags[0] == "--collector" { &[] } else { &["--collector", "http://h"] };
         let message = match parse(&[collector, &flags, &["f"]].concat()) {

@@ -9,6 +9,7 @@
 //! Pure. A line that is longer than the limit is passed over in parts, so no more than the limit and a byte are
 //! ever needed at once.
 
+use logweir_proto::line::Encoding;
 use logweir_proto::ndjson;
 use twox_hash::XxHash3_128;
 
@@ -55,8 +56,11 @@ pub(crate) enum Step<'a> {
         /// The checksum of the whole line, without its `\n`.
         hash: u128,
     },
-    /// All the bytes belong to a line that is over the limit.
-    Skipped,
+    /// So many of the bytes belong to a line that is over the limit, and don't end it.
+    Skipped {
+        /// All of them, or all whole units of UTF-16.
+        taken: usize,
+    },
     /// There is no whole line yet.
     Need,
 }
@@ -79,10 +83,10 @@ impl Splitter {
 
     /// Looks at `bytes`, which stand at `at` in the file. With `ended` nothing will follow them, so that what is
     /// left is a line.
-    pub(crate) fn next<'a>(&mut self, bytes: &'a [u8], at: u64, ended: bool) -> Step<'a> {
-        let newline = memchr::memchr(b'\n', bytes);
-        let line = &bytes[..newline.unwrap_or(bytes.len())];
-        let taken = newline.map_or(bytes.len(), |at| at + 1);
+    pub(crate) fn next<'a>(&mut self, bytes: &'a [u8], at: u64, ended: bool, encoding: Encoding) -> Step<'a> {
+        let newline = encoding.line_end(bytes);
+        let (len, taken) = newline.unwrap_or((bytes.len(), bytes.len()));
+        let line = &bytes[..len];
         let whole = newline.is_some() || (ended && (!bytes.is_empty() || self.long.is_some()));
         if self.long.is_none() {
             if line.len() <= self.max {
@@ -95,10 +99,12 @@ impl Splitter {
             self.long = Some(Long { start: at, hasher: Box::new(twox_hash::xxhash3_128::Hasher::new()) });
         }
         let Some(long) = &mut self.long else { return Step::Need };
-        long.hasher.write(line);
         if !whole {
-            return if bytes.is_empty() { Step::Need } else { Step::Skipped };
+            let taken = if encoding.is_utf8() { bytes.len() } else { bytes.len() & !1 };
+            long.hasher.write(&bytes[..taken]);
+            return if taken == 0 { Step::Need } else { Step::Skipped { taken } };
         }
+        long.hasher.write(line);
         let (start, hash) = (long.start, long.hasher.finish_128());
         self.long = None;
         Step::TooLong { start, taken, hash }
@@ -123,7 +129,7 @@ mod tests {
             let end = content.len().min(at + want);
             let bytes = &content[at..end];
             assert!(bytes.len() <= max + 1 || want == chunk, "no more than a line and a byte is asked for");
-            let taken = match splitter.next(bytes, at as u64, end == content.len()) {
+            let taken = match splitter.next(bytes, at as u64, end == content.len(), Encoding::Utf8) {
                 Step::Line { bytes, taken } => {
                     out.push(Ok(bytes.to_vec()));
                     taken
@@ -133,7 +139,7 @@ mod tests {
                     out.push(Err((start, (at + taken) as u64, hash)));
                     taken
                 }
-                Step::Skipped => bytes.len(),
+                Step::Skipped { taken } => taken,
                 Step::Need if end == content.len() => return out,
                 Step::Need => {
                     want = (want * 2).min(max + 1).max(want + 1);
@@ -170,8 +176,8 @@ mod tests {
     #[test]
     fn a_partial_line_waits_for_its_end() {
         let mut splitter = Splitter::new(100);
-        assert_eq!(splitter.next(b"half", 0, false), Step::Need);
-        assert_eq!(splitter.next(b"half", 0, true), Step::Line { bytes: b"half", taken: 4 });
-        assert_eq!(splitter.next(b"", 4, true), Step::Need);
+        assert_eq!(splitter.next(b"half", 0, false, Encoding::Utf8), Step::Need);
+        assert_eq!(splitter.next(b"half", 0, true, Encoding::Utf8), Step::Line { bytes: b"half", taken: 4 });
+        assert_eq!(splitter.next(b"", 4, true, Encoding::Utf8), Step::Need);
     }
 }

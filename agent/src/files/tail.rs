@@ -13,6 +13,7 @@ use super::identity::{Checksum, FINGERPRINT_BYTES, GUARD_BYTES, Key, Stamp, born
 use super::lines::Splitter;
 use crate::batch::{Source, length};
 use crate::journal::state::FileEntry;
+use logweir_proto::line::{Carry, Keys, Origin, State};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -70,6 +71,8 @@ pub(crate) struct Tail {
     pub(crate) dirty: bool,
     /// Whether nothing more is read from it.
     pub(crate) finished: bool,
+    /// What stands at its end, and is not taken yet.
+    pub(crate) left: Left,
     /// After a read that failed: when it is tried again.
     pub(crate) retry_at: Option<Duration>,
     /// Whether the last read failed.
@@ -104,6 +107,23 @@ impl Drop for Handle {
     }
 }
 
+/// What stands at a file's end, and may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    Nothing,
+    /// Whole lines, of an event that may go on.
+    Event,
+    /// A line without its end.
+    Line,
+}
+
+/// How long it is waited for that it goes on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    pub(crate) event: Duration,
+    pub(crate) line: Duration,
+}
+
 /// What a read brings.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Fill {
@@ -132,6 +152,8 @@ impl Tail {
             key: entry.key,
             path: Arc::from(entry.path.as_path()),
             service: Arc::from(entry.service.as_str()),
+            origin: entry.origin.clone().map(Arc::new),
+            keys: Arc::new(entry.keys.clone()),
         };
         Ok(Self {
             file: Some(handles.hold(file)),
@@ -158,6 +180,7 @@ impl Tail {
             active: Duration::ZERO,
             dirty: false,
             finished: false,
+            left: Left::Nothing,
             retry_at: None,
             failing: false,
         })
@@ -174,18 +197,24 @@ impl Tail {
         offset: u64,
     ) -> io::Result<FileEntry> {
         let metadata = file.metadata()?;
+        let head = head(file)?;
+        let mut carry = Carry::default();
+        carry.begin(&head);
         Ok(FileEntry {
             key: Key::of(&metadata),
-            path,
-            service,
             offset,
-            fingerprint: Checksum::of(&head(file)?),
+            fingerprint: Checksum::of(&head),
             guard: Checksum::of(&before(file, offset, GUARD_BYTES)?),
             carry_ms: 0,
             timed: false,
+            parser: carry.state,
+            origin: Origin::of_path(&path),
+            keys: Keys::default(),
             born: born(&metadata),
             closed_ms: None,
             at_end: false,
+            path,
+            service,
         })
     }
 
@@ -214,6 +243,8 @@ impl Tail {
         self.entry.guard = other.guard;
         self.entry.fingerprint = other.fingerprint;
         (self.entry.carry_ms, self.entry.timed) = (other.carry_ms, other.timed);
+        self.entry.parser = other.parser;
+        self.left = Left::Nothing;
         self.set_service(&other.service);
         self.read_at = other.offset;
         if let Some(file) = self.handle() {
@@ -306,6 +337,32 @@ impl Tail {
         self.retry_at.is_some_and(|at| at > now)
     }
 
+    /// The parser's state before the next line.
+    pub(crate) const fn carry(&self) -> Carry {
+        Carry { timestamp_ms: self.entry.carry_ms, state: self.entry.parser }
+    }
+
+    /// The parser's state before the next line is another now.
+    pub(crate) const fn set_carry(&mut self, carry: Carry) {
+        self.entry.carry_ms = carry.timestamp_ms;
+        self.entry.parser = carry.state;
+    }
+
+    /// When it was last changed, in Unix milliseconds.
+    pub(crate) fn modified_ms(&self) -> i64 {
+        i64::try_from(self.stamp.modified.div_euclid(1_000_000)).unwrap_or_default()
+    }
+
+    /// When what stands at its end is no longer waited for; `None` when nothing stands there, or it has changed.
+    pub(crate) fn left_due(&self, patience: &Patience) -> Option<Duration> {
+        let patience = match self.left {
+            Left::Nothing => return None,
+            Left::Event => patience.event,
+            Left::Line => patience.line,
+        };
+        (!self.finished && !self.has_news()).then(|| self.active.saturating_add(patience))
+    }
+
     /// Whether all of it was taken, as of the last look.
     pub(crate) fn is_at_end(&self) -> bool {
         !self.has_news() && self.behind() == 0
@@ -390,11 +447,13 @@ impl Tail {
         (self.previous, self.shrunk) = (self.size, None);
         self.stamp = Stamp::of(&metadata);
         self.drained = None;
+        self.left = Left::Nothing;
         self.splitter.reset();
         self.read_at = 0;
         self.guard.clear();
         self.guard_moved = false;
         self.entry.offset = 0;
+        self.entry.parser = State::default();
         self.entry.guard = Checksum::of(&[]);
         self.entry.fingerprint = Checksum::of(&head(self.file()?)?);
         self.entry.born = born(&metadata);

@@ -8,7 +8,7 @@
 //! twice; one record is applied whole or, when it is torn, not at all. A snapshot is a record on an empty state.
 
 use crate::files::identity::{Checksum, Key, hex};
-use logweir_proto::line::Format;
+use logweir_proto::line::{Format, Keys, Origin, State as ParserState};
 use logweir_proto::{BatchId, Level};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -34,6 +34,15 @@ pub(crate) struct FileEntry {
     pub(crate) carry_ms: i64,
     /// Whether `carry_ms` comes from a line; else it is the time of reading.
     pub(crate) timed: bool,
+    /// What else the parser knows before the next line.
+    #[serde(default, skip_serializing_if = "ParserState::is_first")]
+    pub(crate) parser: ParserState,
+    /// Its container. It stays when the file is renamed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) origin: Option<Origin>,
+    /// Which fields are the parts of its events.
+    #[serde(default, skip_serializing_if = "Keys::is_empty")]
+    pub(crate) keys: Keys,
     /// When the file was made, in Unix nanoseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) born: Option<i64>,
@@ -54,7 +63,8 @@ impl FileEntry {
     }
 }
 
-/// A run of lines of one file, whose events have consecutive numbers.
+/// A run of lines of one file, whose events have consecutive numbers. It begins and ends between two events: that an
+/// event ended because nothing followed for a while is told by nothing but the end of its piece.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Piece {
@@ -68,8 +78,14 @@ pub(crate) struct Piece {
     /// The checksum of the bytes from start to end.
     #[serde(with = "hex")]
     pub(crate) hash: u128,
-    /// The parser's state at the start.
+    /// The parser's state at the start: the time of a line that has none, in Unix milliseconds, and the rest.
     pub(crate) carry_ms: i64,
+    #[serde(default, skip_serializing_if = "ParserState::is_first")]
+    pub(crate) parser: ParserState,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) origin: Option<Origin>,
+    #[serde(default, skip_serializing_if = "Keys::is_empty")]
+    pub(crate) keys: Keys,
 }
 
 /// How a batch's lines were parsed.
@@ -82,6 +98,11 @@ pub(crate) struct Parsing {
     #[serde(with = "level_name")]
     pub(crate) default_level: Level,
     pub(crate) timezone: String,
+    /// Lines of text that match begin an event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) multiline_start: Option<String>,
+    /// A longer event of several lines was cut.
+    pub(crate) multiline_bytes: usize,
 }
 
 /// An unsettled batch.
@@ -237,20 +258,13 @@ mod format_name {
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
     pub(super) fn serialize<S: Serializer>(format: &Format, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(match format {
-            Format::Auto => "auto",
-            Format::Json => "json",
-            Format::Text => "text",
-        })
+        serializer.serialize_str(format.as_str())
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Format, D::Error> {
-        match String::deserialize(deserializer)?.as_str() {
-            "auto" => Ok(Format::Auto),
-            "json" => Ok(Format::Json),
-            "text" => Ok(Format::Text),
-            other => Err(D::Error::custom(format_args!("unknown format {other}"))),
-        }
+        let name = String::deserialize(deserializer)?;
+        let format = Format::ALL.into_iter().find(|format| format.as_str() == name);
+        format.ok_or_else(|| D::Error::custom(format_args!("unknown format {name}")))
     }
 }
 

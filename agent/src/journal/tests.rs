@@ -26,6 +26,9 @@ fn piece(file: u64, start: u64, events: u64) -> Piece {
         events,
         hash: u128::MAX - u128::from(start),
         carry_ms: -5,
+        parser: logweir_proto::line::State::default(),
+        origin: None,
+        keys: logweir_proto::line::Keys::default(),
     }
 }
 
@@ -33,7 +36,14 @@ fn batch(seq: u64, pieces: Vec<Piece>) -> Batch {
     let (format, default_level) = (Format::Auto, Level::Warn);
     Batch {
         id: id(seq),
-        parsing: Parsing { format, service: None, default_level, timezone: "UTC".into() },
+        parsing: Parsing {
+            format,
+            service: None,
+            default_level,
+            timezone: "UTC".into(),
+            multiline_start: None,
+            multiline_bytes: 7,
+        },
         pieces,
     }
 }
@@ -47,6 +57,9 @@ fn file(ino: u64, offset: u64) -> FileEntry {
         fingerprint: Checksum::of(b"first"),
         guard: Checksum::of(b"last"),
         carry_ms: 7,
+        parser: logweir_proto::line::State::default(),
+        origin: None,
+        keys: logweir_proto::line::Keys::default(),
         timed: true,
         born: Some(9),
         closed_ms: None,

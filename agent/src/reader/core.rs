@@ -137,7 +137,6 @@ pub(crate) struct Core {
     tidy_at: Option<Duration>,
     pub(super) ended: Ended,
     pub(super) buffer: Vec<u8>,
-    pub(super) event: Vec<u8>,
 }
 
 /// What a core begins with.
@@ -162,12 +161,7 @@ impl Core {
             Limits { events: settings.batch_events, bytes: settings.batch_bytes, linger: settings.linger };
         let batcher = Batcher::new(limits, settings.steering.clone());
         Self {
-            parsing: Parsing {
-                format: settings.format,
-                service: settings.service.clone(),
-                default_level: settings.default_level,
-                timezone: settings.timezone_name.clone(),
-            },
+            parsing: settings.parsing(),
             settings,
             metrics,
             patterns,
@@ -208,7 +202,6 @@ impl Core {
             tidy_at: None,
             ended: Ended { unsettled: 0, rejected: 0, losses: 0 },
             buffer: Vec::new(),
-            event: Vec::new(),
         }
     }
 
@@ -438,9 +431,11 @@ impl Core {
         let scan = (self.mode == Mode::Reading).then(|| self.scan_at.saturating_sub(now.mono));
         let due = if self.waits(now) {
             // Whatever else is due waits for this.
-            [at(self.retry_at), scan, None]
+            [at(self.retry_at), scan, None, None]
         } else {
-            [at(self.tidy_at), scan, self.batcher.remaining(now.mono)]
+            let rests = self.tails.values().filter_map(|tail| tail.left_due(&self.settings.patience));
+            let quiet = rests.filter(|at| self.mode == Mode::Reading && *at > now.mono).min();
+            [at(self.tidy_at), scan, self.batcher.remaining(now.mono), at(quiet)]
         };
         // The floor keeps whatever is due, and can't be done, from becoming a busy loop.
         due.into_iter().flatten().min().unwrap_or(RETRY).max(Duration::from_millis(1))

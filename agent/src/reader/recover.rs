@@ -23,7 +23,8 @@ use crate::journal::state::{Batch, FileEntry, Parsing, Piece, State};
 use crate::metrics::Metrics;
 use crate::settings::Reading;
 use jiff::tz::TimeZone;
-use logweir_proto::line::{self, Carry, Settings};
+use logweir_proto::line::{Assembly, Carry, Keys, Next, Settings};
+use regex::bytes::Regex;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -150,12 +151,20 @@ impl Recovery<'_> {
                 ))
             })?
         };
+        let multiline_start =
+            parsing.multiline_start.as_deref().map(Regex::new).transpose().map_err(|error| {
+                ReadError::State(format!("the journal holds a --multiline-start that is none: {error}"))
+            })?;
         Ok(Settings {
             format: parsing.format,
             service: parsing.service.clone(),
             file_service: String::new(),
+            origin: None,
+            keys: Keys::default(),
             default_level: parsing.default_level,
             timezone,
+            multiline_start,
+            max_event_bytes: parsing.multiline_bytes,
         })
     }
 
@@ -273,21 +282,42 @@ fn bytes_of(piece: &Piece, file: &File) -> Option<Vec<u8>> {
 
 /// The same bytes, parser and state at the start: the same events.
 fn parse(piece: &Piece, bytes: &[u8], settings: &Settings) -> Option<Vec<u8>> {
-    let settings = Settings { file_service: piece.service.clone(), ..settings.clone() };
-    let mut carry = Carry { timestamp_ms: piece.carry_ms };
+    let settings = Settings {
+        file_service: piece.service.clone(),
+        origin: piece.origin.clone(),
+        keys: piece.keys.clone(),
+        ..settings.clone()
+    };
+    let mut carry = Carry { timestamp_ms: piece.carry_ms, state: piece.parser };
+    if piece.start == 0 {
+        carry.begin(bytes);
+    }
+    let mut assembly = Assembly::new(&settings, carry);
     let (mut out, mut at, mut events) = (Vec::new(), 0, 0);
+    let mut take = |assembly: &mut Assembly<'_>| {
+        if assembly.take().is_some() {
+            out.extend_from_slice(assembly.event());
+            events += 1;
+        }
+    };
     // What was sent was within its limit at that time.
     let mut splitter = Splitter::new(usize::MAX);
     while at < bytes.len() {
-        at += match splitter.next(&bytes[at..], 0, true) {
-            Step::Line { bytes, taken } => {
-                line::to_event(bytes, &settings, &mut carry, &mut out);
-                events += 1;
-                taken
-            }
-            Step::Blank { taken } => taken,
-            Step::TooLong { .. } | Step::Skipped | Step::Need => return None,
+        let (line, taken) = match splitter.next(&bytes[at..], 0, true, assembly.encoding()) {
+            Step::Line { bytes, taken } => (bytes, taken),
+            Step::Blank { taken } => (&[][..], taken),
+            Step::TooLong { .. } | Step::Skipped { .. } | Step::Need => return None,
         };
+        match assembly.line(line) {
+            Next::Complete => {
+                take(&mut assembly);
+                continue;
+            }
+            Next::Whole => take(&mut assembly),
+            Next::Open | Next::Nothing => {}
+        }
+        at += taken;
     }
+    take(&mut assembly);
     (events == piece.events).then_some(out)
 }

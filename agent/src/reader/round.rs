@@ -1,20 +1,20 @@
 //! Reading: each file that has something new gets its turn.
 //!
 //! ```text
-//! file ─ fill ─► bytes ─ splitter ─► line ─ parser ─► event ─► open batch ─ full? ─► seal
+//! file ─ fill ─► bytes ─► events (see there) ─► open batch ─ full? ─► seal
 //! ```
 //!
-//! Limits: a turn reads [`CHUNK`] bytes, or one line where that is longer; a round has [`TURNS`] turns, so that what
+//! Limits: a turn reads [`CHUNK`] bytes, or one event where that is longer; a round has [`TURNS`] turns, so that what
 //! wakes the thread in between is taken in.
 
 use super::core::{Core, GRACE, Moment, RETRY};
-use super::notes::{self, Loss};
-use crate::batch::{Line, length};
+use super::events::{Ended, Progress};
+use super::notes::Loss;
+use crate::batch::length;
 use crate::files::identity::Key;
-use crate::files::lines::Step;
-use crate::files::tail::{Fill, Tail};
+use crate::files::tail::{Fill, Patience, Tail};
 use crate::spool::Spool;
-use logweir_proto::line::{self, Carry, Settings, service_of_path};
+use logweir_proto::line::service_of_path;
 use std::ops::Bound::{Excluded, Unbounded};
 
 const CHUNK: usize = 256 << 10;
@@ -65,7 +65,8 @@ impl Core {
         if tail.is_open() {
             tail.look(now.mono)?;
         }
-        if self.held(now) || tail.finished || !(tail.has_news() || ending) {
+        let due = ending || tail.left_due(&self.settings.patience).is_some_and(|at| at <= now.mono);
+        if self.held(now) || tail.finished || !(tail.has_news() || due) {
             return Ok(false);
         }
         if !tail.is_open() && !self.reopen(tail)? {
@@ -96,7 +97,7 @@ impl Core {
     }
 
     /// The place of this file goes into the journal with the open batch.
-    fn journal_place(&mut self, tail: &mut Tail) {
+    pub(super) fn journal_place(&mut self, tail: &mut Tail) {
         self.moved.insert(tail.entry.key, tail.place());
     }
 
@@ -127,64 +128,23 @@ impl Core {
         buffer: &mut Vec<u8>,
     ) -> std::io::Result<()> {
         if !tail.entry.timed {
-            tail.entry.carry_ms = now.unix_ms;
+            tail.entry.carry_ms = tail.modified_ms().clamp(0, now.unix_ms);
         }
-        let settings = Settings {
-            format: self.settings.format,
-            service: self.settings.service.clone(),
-            file_service: tail.entry.service.clone(),
-            default_level: self.settings.default_level,
-            timezone: self.settings.timezone.clone(),
-        };
+        let settings = self.settings.parser(&tail.entry);
         let mut want = CHUNK;
         loop {
             let Fill::Bytes(guard) = tail.fill(buffer, want)? else { return self.changed(tail, now) };
             let at_end = buffer.len() - guard < want;
-            let mut at = guard;
-            let whole = loop {
-                match tail.splitter.next(&buffer[at..], tail.read_at, at_end && ending) {
-                    Step::Line { bytes, taken } => {
-                        let raw = &buffer[at..at + taken];
-                        if !self.take_line(tail, bytes, raw, &settings, now) {
-                            return Ok(());
-                        }
-                        at += taken;
-                        tail.advance(&buffer[..at], taken, true);
-                        if self.batcher.is_full() {
-                            self.journal_place(tail);
-                            self.seal();
-                            if self.is_window_full() {
-                                return Ok(());
-                            }
-                        }
-                    }
-                    Step::Blank { taken } => {
-                        let (start, carry_ms) = (tail.read_at, tail.entry.carry_ms);
-                        let raw = &buffer[at..at + taken];
-                        let line = Line { start, raw, event: b"", before_ms: carry_ms, after_ms: carry_ms };
-                        self.batcher.skip(&tail.source, line);
-                        self.metrics.bytes_read.inc_by(length(taken));
-                        at += taken;
-                        tail.advance(&buffer[..at], taken, true);
-                    }
-                    Step::TooLong { start, taken, hash } => {
-                        at += taken;
-                        tail.advance(&buffer[..at], taken, true);
-                        self.too_long(tail, start, hash, now);
-                    }
-                    Step::Skipped => {
-                        let taken = buffer.len() - at;
-                        tail.advance(&buffer[..], taken, false);
-                        break true;
-                    }
-                    Step::Need => break at > guard || at_end,
+            let ended = self.ended(tail, at_end, ending, buffer.len() - guard, now);
+            match self.events(tail, (buffer, guard), ended, &settings, now) {
+                Progress::Full => return Ok(()),
+                Progress::None if !at_end => {
+                    // One event fills the buffer; at one byte over the limit a line will be passed over.
+                    let most = self.settings.most_open_bytes();
+                    want = want.saturating_mul(2).min(most).max(want + 1);
+                    continue;
                 }
-            };
-            if !whole {
-                // One line fills the buffer; at one byte over the limit it will be passed over.
-                want =
-                    want.saturating_mul(2).min(self.settings.max_line_bytes.saturating_add(1)).max(want + 1);
-                continue;
+                Progress::None | Progress::Some => {}
             }
             if at_end {
                 tail.set_drained();
@@ -194,49 +154,16 @@ impl Core {
         }
     }
 
-    /// Adds a line's event to the open batch; `false` when there is no room for it in the window, so that it must
-    /// be read again.
-    fn take_line(
-        &mut self,
-        tail: &mut Tail,
-        bytes: &[u8],
-        raw: &[u8],
-        settings: &Settings,
-        now: Moment,
-    ) -> bool {
-        let before_ms = tail.entry.carry_ms;
-        let mut carry = Carry { timestamp_ms: before_ms };
-        let mut event = std::mem::take(&mut self.event);
-        event.clear();
-        line::to_event(bytes, settings, &mut carry, &mut event);
-        if self.batcher.is_full_for(event.len()) {
-            // All up to the line before this one.
-            self.journal_place(tail);
-            self.seal();
-            if self.is_window_full() {
-                self.event = event;
-                return false;
-            }
+    /// What is whole at the end of the bytes that were read, although nothing follows it.
+    fn ended(&self, tail: &Tail, at_end: bool, ending: bool, read: usize, now: Moment) -> Ended {
+        // Nothing has come since the look that found it quiet.
+        let is_all = at_end && tail.read_at + length(read) == tail.size && !tail.splitter.is_skipping();
+        let still = now.mono.saturating_sub(tail.active);
+        let Patience { event, line } = self.settings.patience;
+        Ended {
+            event: at_end && (ending || (is_all && still >= event)),
+            line: at_end && (ending || (is_all && still >= line)),
         }
-        let after_ms = carry.timestamp_ms;
-        let line = Line { start: tail.read_at, raw, event: &event, before_ms, after_ms };
-        self.batcher.push(&tail.source, line, now.mono);
-        tail.entry.timed |= after_ms != before_ms;
-        tail.entry.carry_ms = after_ms;
-        self.metrics.lines_read.inc();
-        self.metrics.bytes_read.inc_by(length(raw.len()));
-        self.event = event;
-        true
-    }
-
-    fn too_long(&mut self, tail: &Tail, start: u64, hash: u128, now: Moment) {
-        let (path, end) = (&tail.entry.path, tail.entry.offset);
-        tracing::warn!(file = %path.display(), start, end, "a line is too long, and is not sent");
-        self.noted.push(notes::too_long(path, start, end, hash, self.settings.max_line_bytes, now));
-        self.metrics.lines_read.inc();
-        self.metrics.bytes_read.inc_by(end - start);
-        self.metrics.rejected("too_long");
-        self.ended.rejected += 1;
     }
 
     /// What was read is no longer there: the file was truncated or written over. What was read of it stays valid.

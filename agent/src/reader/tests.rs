@@ -3,6 +3,7 @@
 mod copies;
 mod many;
 mod model;
+mod multiline;
 mod recovery;
 mod rotation;
 mod stdin;
@@ -10,6 +11,7 @@ mod trouble;
 
 use super::core::{Core, Moment};
 use super::{Next, start};
+use crate::files::tail::Patience;
 use crate::handoff::{Ended, ReadError, Sealed, Settled, Steering, Wake};
 use crate::metrics::Metrics;
 use crate::settings::{From, Reading};
@@ -51,6 +53,10 @@ impl Rig {
             format: Format::Auto,
             service: None,
             default_level: Level::Info,
+            multiline_start: None,
+            // A line is an event at once, and one without its end waits for ever.
+            patience: Patience { event: Duration::ZERO, line: Duration::from_secs(1_000_000) },
+            multiline_bytes: 1 << 20,
             timezone: TimeZone::UTC,
             timezone_name: "UTC".to_owned(),
             linger: Duration::from_millis(500),

@@ -83,23 +83,33 @@ mod tests {
     use super::super::lines::Line;
     use super::*;
     use logweir_proto::Level;
-    use logweir_proto::line::{Carry, Format, Settings};
+    use logweir_proto::line::{Assembly, Carry, Format, Keys, MAX_EVENT_BYTES, Settings};
 
     const AT: i64 = 1_795_514_580_000;
 
-    fn counts(lines: &[&str]) -> Counts {
-        let settings = Settings {
-            format: Format::Auto,
-            service: None,
+    fn settings(format: Format, service: Option<&str>) -> Settings {
+        Settings {
+            format,
+            service: service.map(str::to_owned),
             file_service: "api".to_owned(),
+            origin: None,
+            keys: Keys::default(),
             default_level: Level::Info,
             timezone: jiff::tz::TimeZone::UTC,
-        };
-        let mut counts = Counts::new(200, 3);
-        let mut carry = Carry { timestamp_ms: AT };
-        for line in lines {
-            counts.add(Line::Whole(line.as_bytes()), &settings, &mut carry).unwrap();
+            multiline_start: None,
+            max_event_bytes: MAX_EVENT_BYTES,
         }
+    }
+
+    fn counts(lines: &[&str]) -> Counts {
+        let settings = settings(Format::Auto, None);
+        let mut counts = Counts::new(200, 3);
+        let mut assembly = Assembly::new(&settings, Carry::at(AT));
+        for line in lines {
+            let line = if line.len() > 200 { Line::TooLong } else { Line::Whole(line.as_bytes()) };
+            counts.add(line, &mut assembly).unwrap();
+        }
+        counts.take(&mut assembly).unwrap();
         counts
     }
 
@@ -109,7 +119,13 @@ mod tests {
 
     #[test]
     fn equal_when_each_event_stands_once() {
-        let files = counts(&["2026-11-24T10:03:01Z one", "two", "", "2026-11-24T10:04:00Z ERROR three"]);
+        let files = counts(&[
+            "2026-11-24T10:03:01Z one",
+            "\tat two",
+            "",
+            r#"{"msg":"three"}"#,
+            "2026-11-24T10:04:00Z ERROR three",
+        ]);
         assert_eq!(files.span(), Some((AT, AT + 60_000)));
         assert_eq!(files.services(), ["api"]);
         let verdict = Verdict::new(files, vec![(cell(0, "info"), 2), (cell(1, "error"), 1)]);
@@ -140,14 +156,9 @@ mod tests {
     fn the_number_of_cells_is_bounded() {
         let mut counts = counts(&["a", "INFO b", "ERROR c", "WARN d"]);
         assert_eq!(counts.cells.len(), 3);
-        let settings = Settings {
-            format: Format::Json,
-            service: Some("other".to_owned()),
-            file_service: String::new(),
-            default_level: Level::Info,
-            timezone: jiff::tz::TimeZone::UTC,
-        };
-        let error = counts.add(Line::Whole(b"{}"), &settings, &mut Carry { timestamp_ms: AT }).unwrap_err();
+        let settings = settings(Format::Json, Some("other"));
+        let mut assembly = Assembly::new(&settings, Carry::at(AT));
+        let error = counts.add(Line::Whole(b"{}"), &mut assembly).unwrap_err();
         assert!(error.contains("fewer files"), "{error}");
     }
 }

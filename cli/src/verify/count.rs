@@ -1,10 +1,9 @@
-//! Counting lines as the agent parses and the collector judges them; only the clock's rules are left out, since
+//! Counting events as the agent parses and the collector judges them; only the clock's rules are left out, since
 //! they concern the moment of sending.
 
 use super::lines::Line;
 use logweir_proto::event::{self, Rules};
-use logweir_proto::line::{self, Carry, Settings};
-use logweir_proto::ndjson;
+use logweir_proto::line::{Assembly, Next};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Start of the minute in Unix milliseconds, service, level.
@@ -17,37 +16,47 @@ pub(super) struct Counts {
     pub(super) rejected: u64,
     rules: Rules,
     max_cells: usize,
-    event: Vec<u8>,
 }
 
 impl Counts {
     pub(super) fn new(event_bytes: usize, max_cells: usize) -> Self {
         let rules = Rules { max_bytes: event_bytes, window: None };
-        Self { cells: BTreeMap::new(), events: 0, rejected: 0, rules, max_cells, event: Vec::new() }
+        Self { cells: BTreeMap::new(), events: 0, rejected: 0, rules, max_cells }
     }
 
-    /// Counts one line.
+    /// Shows the assembly one line, and counts the events that are whole with it.
     ///
     /// # Errors
     /// A sentence, when there would be more cells than allowed.
-    pub(super) fn add(
-        &mut self,
-        line: Line<'_>,
-        settings: &Settings,
-        carry: &mut Carry,
-    ) -> Result<(), String> {
-        let line = match line {
-            Line::Whole(line) if ndjson::is_blank(line) => return Ok(()),
-            Line::Whole(line) => line,
-            Line::TooLong => {
-                self.rejected += 1;
-                return Ok(());
-            }
+    pub(super) fn add(&mut self, line: Line<'_>, assembly: &mut Assembly<'_>) -> Result<(), String> {
+        let Line::Whole(line) = line else {
+            // It is no part of an event, and nothing joins one over it.
+            self.rejected += 1;
+            return self.take(assembly);
         };
-        self.event.clear();
-        line::to_event(line, settings, carry, &mut self.event);
-        let json = self.event.strip_suffix(b"\n").unwrap_or(&self.event);
-        match event::check(json, &self.rules) {
+        match assembly.line(line) {
+            Next::Complete => {
+                self.take(assembly)?;
+                if assembly.line(line) == Next::Whole {
+                    self.take(assembly)?;
+                }
+                Ok(())
+            }
+            Next::Whole => self.take(assembly),
+            Next::Open | Next::Nothing => Ok(()),
+        }
+    }
+
+    /// Counts the open event as it is, if there is one.
+    ///
+    /// # Errors
+    /// A sentence, when there would be more cells than allowed.
+    pub(super) fn take(&mut self, assembly: &mut Assembly<'_>) -> Result<(), String> {
+        if assembly.take().is_none() {
+            return Ok(());
+        }
+        let event = assembly.event();
+        match event::check(event.strip_suffix(b"\n").unwrap_or(event), &self.rules) {
             Ok(event) => {
                 let cell =
                     (event.minute_ms(), event.service.as_str().to_owned(), event.level.as_str().to_owned());

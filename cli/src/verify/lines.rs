@@ -1,8 +1,9 @@
 //! The lines of a file, in bounded memory.
 
+use logweir_proto::line::Encoding;
 use std::io::{self, BufRead, BufReader, Read};
 
-/// One line, without its end.
+/// One line, without its `\n`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line<'a> {
     /// Within the limit.
@@ -11,16 +12,28 @@ pub(super) enum Line<'a> {
     TooLong,
 }
 
-/// Reads lines that end in `\n` or `\r\n`, or at the end of the file.
+/// Reads lines that end in `\n`, or at the end of the file.
 pub(super) struct Lines<R> {
     reader: BufReader<R>,
     line: Vec<u8>,
     max_bytes: usize,
+    encoding: Encoding,
 }
 
 impl<R: Read> Lines<R> {
     pub(super) fn new(file: R, max_bytes: usize) -> Self {
-        Self { reader: BufReader::with_capacity(128 << 10, file), line: Vec::new(), max_bytes }
+        let reader = BufReader::with_capacity(128 << 10, file);
+        Self { reader, line: Vec::new(), max_bytes, encoding: Encoding::Utf8 }
+    }
+
+    /// The file's first bytes, which say how its characters are written. To be asked before the first line.
+    ///
+    /// # Errors
+    /// The file's.
+    pub(super) fn begin(&mut self) -> io::Result<&[u8]> {
+        let first = self.reader.fill_buf()?;
+        self.encoding = Encoding::of(first);
+        Ok(first)
     }
 
     /// The next line, or `None` at the end.
@@ -41,22 +54,24 @@ impl<R: Read> Lines<R> {
                 }
                 break;
             }
-            let end = buffer.iter().position(|b| *b == b'\n');
-            let part = &buffer[..end.unwrap_or(buffer.len())];
-            // One byte more for a carriage return that will be stripped.
-            too_long |= self.line.len() + part.len() > self.max_bytes + 1;
+            let (len, taken) = match self.encoding.line_end(buffer) {
+                Some((len, taken)) => (len, taken),
+                // Whole units of UTF-16; a file's reads are short at its end only.
+                None if !self.encoding.is_utf8() && buffer.len() > 1 => {
+                    (buffer.len() & !1, buffer.len() & !1)
+                }
+                None => (buffer.len(), buffer.len()),
+            };
+            too_long |= self.line.len() + len > self.max_bytes;
             if !too_long {
-                self.line.extend_from_slice(part);
+                self.line.extend_from_slice(&buffer[..len]);
             }
-            let taken = part.len() + usize::from(end.is_some());
             self.reader.consume(taken);
-            if end.is_some() {
+            if taken > len {
                 break;
             }
         }
-        let line = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
-        too_long |= line.len() > self.max_bytes;
-        Ok(Some(if too_long { Line::TooLong } else { Line::Whole(line) }))
+        Ok(Some(if too_long { Line::TooLong } else { Line::Whole(&self.line) }))
     }
 }
 
@@ -66,7 +81,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn all(text: &[u8], max_bytes: usize, buffer: usize) -> Vec<Option<Vec<u8>>> {
-        let mut lines = Lines { reader: BufReader::with_capacity(buffer, text), line: Vec::new(), max_bytes };
+        let reader = BufReader::with_capacity(buffer, text);
+        let mut lines = Lines { reader, line: Vec::new(), max_bytes, encoding: Encoding::Utf8 };
         let mut all = Vec::new();
         while let Some(line) = lines.next().unwrap() {
             all.push(match line {
@@ -86,7 +102,7 @@ mod tests {
             }
             let expected: Vec<Option<Vec<u8>>> = expected
                 .into_iter()
-                .map(|l| l.strip_suffix('\r').unwrap_or(l).as_bytes().to_vec())
+                .map(|l| l.as_bytes().to_vec())
                 .map(|l| (l.len() <= max_bytes).then_some(l))
                 .collect();
             prop_assert_eq!(all(text.as_bytes(), max_bytes, buffer), expected);

@@ -19,9 +19,11 @@ use clap::ValueEnum;
 use compare::Verdict;
 use count::Counts;
 use jiff::tz::TimeZone;
-use logweir_proto::line::{self, Carry};
+use logweir_proto::line::{self, Assembly, Carry, Keys, Origin};
 use logweir_proto::{Level, Limits};
+use logweir_telemetry::config::size;
 use logweir_telemetry::exit::Exit;
+use regex::bytes::Regex;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 use tokio_postgres::types::Type;
@@ -36,9 +38,10 @@ const MAX_CELLS: usize = 1_000_000;
 /// the files: other files of the same services, rotated ones too, must be given along. Exit code 1 means that
 /// there are differences.
 ///
-/// Rejected lines (not counted, since they break the schema) don't make a difference. Lines before the first
-/// time in a file bear the time at which the agent read them, which nobody knows any more: here they bear the
-/// file's time of modification, and so can show as a difference.
+/// Rejected lines (not counted, since they break the schema) don't make a difference. Two things depend on the moment at
+/// which the agent read, and so can show as a difference: lines before the first time in a file bear the file's time
+/// of modification, which may have been another one then; and an event of several lines is two if the application
+/// paused within it for longer than the agent's --multiline-timeout.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -61,16 +64,30 @@ pub(crate) struct Args {
     /// The level of lines that carry none
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = level)]
     default_level: Level,
+    /// In text, lines that match begin an event, as the agent was told
+    #[arg(long, value_name = "REGEX", value_parser = regex)]
+    multiline_start: Option<Regex>,
+    /// An event of several lines that is longer is cut
+    #[arg(long, value_parser = size, default_value = "128KiB", value_name = "SIZE")]
+    multiline_bytes: u64,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Format {
-    /// A line that is a JSON object is JSON, any other is text
+    /// Each line shows by its form what it is
     Auto,
-    /// Each line is JSON
+    /// Each line is a JSON object
     Json,
-    /// Each line is text that begins with a time
+    /// Each line is text
     Text,
+    /// Each line is key=value pairs
+    Logfmt,
+    /// Each line is wrapped by a container's runtime
+    Container,
+}
+
+fn regex(text: &str) -> Result<Regex, String> {
+    Regex::new(text).map_err(|error| error.to_string())
 }
 
 fn timezone(name: &str) -> Result<TimeZone, String> {
@@ -88,11 +105,17 @@ impl Args {
                 Format::Auto => line::Format::Auto,
                 Format::Json => line::Format::Json,
                 Format::Text => line::Format::Text,
+                Format::Logfmt => line::Format::Logfmt,
+                Format::Container => line::Format::Container,
             },
             service: self.service.clone(),
             file_service: line::service_of_path(file),
+            origin: Origin::of_path(file),
+            keys: Keys::default(),
             default_level: self.default_level,
             timezone: self.timezone.clone().unwrap_or_else(TimeZone::system),
+            multiline_start: self.multiline_start.clone(),
+            max_event_bytes: usize::try_from(self.multiline_bytes).unwrap_or(usize::MAX),
         }
     }
 }
@@ -121,12 +144,15 @@ fn count_file(args: &Args, path: &Path, counts: &mut Counts) -> anyhow::Result<(
     let file = std::fs::File::open(path).map_err(unreadable)?;
     let modified = file.metadata().and_then(|m| m.modified()).map_err(unreadable)?;
     let modified_ms = modified.duration_since(UNIX_EPOCH).map_or(0, |age| age.as_millis());
-    let mut carry = Carry { timestamp_ms: i64::try_from(modified_ms)? };
+    let mut carry = Carry::at(i64::try_from(modified_ms)?);
     let settings = args.settings(path);
     let mut lines = lines::Lines::new(file, Limits::default().event_bytes);
+    carry.begin(lines.begin().map_err(unreadable)?);
+    let mut assembly = Assembly::new(&settings, carry);
     while let Some(line) = lines.next().map_err(unreadable)? {
-        counts.add(line, &settings, &mut carry).map_err(Failure::Usage)?;
+        counts.add(line, &mut assembly).map_err(Failure::Usage)?;
     }
+    counts.take(&mut assembly).map_err(Failure::Usage)?;
     Ok(())
 }
 

@@ -1,180 +1,293 @@
 //! A line that is a JSON object: copied when it is valid as it is, else rebuilt from raw slices of itself.
 
-use super::{Carry, Settings, push_string, time};
-use crate::Level;
+use super::assembly::Extra;
+use super::facts::{By, Facts};
+use super::fields::Picked;
+use super::keys::{self, Meaning, Slot, WIRE};
+use super::out::push_integer;
+use super::state::Carry;
+use super::{fields, time};
 use crate::event::{self, Rules};
-use serde::de::{Deserializer as _, MapAccess, Visitor};
-use serde_json::value::RawValue;
+use crate::scan::{Kind, Scanner, Text, Value};
 use std::borrow::Cow;
-
-const TIMES: [&str; 5] = ["timestamp", "@timestamp", "time", "ts", "date"];
-const SERVICES: [&str; 3] = ["service", "service.name", "app"];
-const LEVELS: [&str; 5] = ["level", "severity", "lvl", "levelname", "loglevel"];
-const MESSAGES: [&str; 4] = ["message", "msg", "event", "log"];
 
 /// Times of these magnitudes are milliseconds; see [`time::epoch`].
 const MS_MAGNITUDES: std::ops::Range<i64> = 100_000_000_000..100_000_000_000_000;
 
+/// The most fields of which an object may have a meaning; those behind them are kept as they are.
+const MOST_FIELDS: usize = 1_000;
+
+/// Whether it may be one, as far as its first and last bytes say.
+pub(super) fn may_be_object(line: &[u8]) -> bool {
+    let line = line.trim_ascii();
+    let first = line.strip_prefix(b"{").map(<[u8]>::trim_ascii_start);
+    line.ends_with(b"}") && first.is_some_and(|rest| matches!(rest.first(), Some(b'"' | b'}')))
+}
+
 /// Appends the event of a JSON object, without a line end. Appends nothing, and says `false`, when `line` is
 /// none.
-pub(super) fn object_to_event(
+pub(super) fn to_event(
     line: &[u8],
-    settings: &Settings,
+    extra: &Extra<'_>,
     carry: &mut Carry,
     out: &mut Vec<u8>,
+    facts: &mut Facts,
 ) -> bool {
+    let settings = extra.settings;
     if settings.service.is_none()
+        && settings.keys.is_empty()
+        && extra.is_empty()
         && let Ok(event) = event::check(line, &Rules { max_bytes: usize::MAX, window: None })
         && (MS_MAGNITUDES.contains(&event.timestamp_ms) || !has_numeric_time(line))
     {
         carry.timestamp_ms = event.timestamp_ms;
         out.extend_from_slice(line);
+        [facts.time, facts.service, facts.level, facts.message] = WIRE.map(By::Key);
         return true;
     }
-    match Fields::parse(line) {
-        Some(fields) => {
-            fields.write(settings, carry, out);
-            true
-        }
-        None => false,
+    if let Some(object) = Object::parse(line, &settings.keys) {
+        object.write(extra, carry, out, facts);
+        return true;
     }
+    let lossy = String::from_utf8_lossy(line);
+    let Cow::Owned(text) = &lossy else { return false };
+    let Some(object) = Object::parse(text.as_bytes(), &settings.keys) else { return false };
+    object.write(extra, carry, out, facts);
+    facts.replaced += u32::try_from(line.utf8_chunks().filter(|chunk| !chunk.invalid().is_empty()).count())
+        .unwrap_or(u32::MAX);
+    true
 }
 
 /// Whether the wire's own time is a number. Only asked where its magnitude says that it is not milliseconds:
 /// valid for the wire, but surely not meant as it would be taken there.
 fn has_numeric_time(line: &[u8]) -> bool {
-    Fields::parse(line).and_then(|fields| fields.first(&TIMES[..1])).is_some_and(|field| !field.is_string())
+    Object::parse(line, &keys::Keys::default())
+        .and_then(|object| object.picked[Slot::Time as usize])
+        .is_some_and(|picked| matches!(picked.value.kind, Kind::Number))
 }
 
 #[derive(Clone, Copy)]
 struct Field<'a> {
-    /// With its quotes.
-    key: &'a str,
-    value: &'a str,
+    key: Text<'a>,
+    value: Value<'a>,
 }
 
-impl<'a> Field<'a> {
-    fn name(&self) -> Cow<'a, str> {
-        unquoted(self.key).unwrap_or(Cow::Borrowed(self.key))
-    }
-
-    fn is_string(&self) -> bool {
-        self.value.starts_with('"')
-    }
-
-    fn is_nested(&self) -> bool {
-        self.value.starts_with(['{', '['])
-    }
+/// An object's fields, and which of them are the parts of an event.
+struct Object<'a> {
+    fields: Vec<Field<'a>>,
+    picked: [Option<Picked<'a>>; 4],
 }
 
-/// The text of a JSON string; `None` for other values and for half a surrogate pair.
-fn unquoted(raw: &str) -> Option<Cow<'_, str>> {
-    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
-    if inner.contains('\\') {
-        serde_json::from_str(raw).ok().map(Cow::Owned)
-    } else {
-        Some(Cow::Borrowed(inner))
-    }
-}
-
-struct Fields<'a>(Vec<Field<'a>>);
-
-impl<'a> Fields<'a> {
-    fn parse(line: &'a [u8]) -> Option<Self> {
-        let mut json = serde_json::Deserializer::from_slice(line);
-        let fields = json.deserialize_map(FieldsVisitor).ok()?;
+impl<'a> Object<'a> {
+    fn parse(line: &'a [u8], mapped: &keys::Keys) -> Option<Self> {
+        let mut json = Scanner::new(line);
+        if json.peek()? != b'{' {
+            return None;
+        }
+        json.take();
+        let mut object = Self { fields: Vec::with_capacity(16), picked: [None; 4] };
+        if json.peek()? == b'}' {
+            json.take();
+        } else {
+            loop {
+                let field = Field { key: json.key().ok()?, value: json.value().ok()? };
+                object.add(field, mapped);
+                match json.peek()? {
+                    b',' => json.take(),
+                    b'}' => {
+                        json.take();
+                        break;
+                    }
+                    _ => return None,
+                }
+            }
+        }
         json.end().ok()?;
-        Some(fields)
+        Some(object)
     }
 
-    /// The field under the first of `names` that is there. Another name than the wire's doesn't count where its
-    /// value is an object or array: `"event":{"id":7}` is no message.
-    fn first(&self, names: &[&str]) -> Option<Field<'a>> {
-        let (own, others) = names.split_first()?;
-        let mut fields = self.0.iter();
-        let wire = fields.find(|f| f.name() == *own);
-        let other = |name| self.0.iter().find(|f| f.name() == name && !f.is_nested());
-        wire.or_else(|| others.iter().find_map(|name| other(*name))).copied()
+    fn add(&mut self, field: Field<'a>, mapped: &keys::Keys) {
+        let index = self.fields.len();
+        self.fields.push(field);
+        if index >= MOST_FIELDS {
+            return;
+        }
+        let decoded: Vec<u8>;
+        let key = match field.key.plain() {
+            Some(plain) => plain,
+            None => {
+                decoded = field.key.ascii().take(64).collect();
+                &decoded
+            }
+        };
+        let meaning = mapped.meaning(key).or_else(|| keys::meaning(key));
+        let is_object = field.value.kind == Kind::Object;
+        if let Some(meaning) = meaning
+            && !(is_object && meaning.slot == Slot::Service)
+        {
+            self.pick(meaning, field.value, Some(index));
+        }
+        if is_object {
+            self.look_into(key, field.value);
+        }
     }
 
-    fn write(&self, settings: &Settings, carry: &mut Carry, out: &mut Vec<u8>) {
-        let time = self.first(&TIMES);
-        let service = if settings.service.is_some() { None } else { self.first(&SERVICES) };
-        let level = self.first(&LEVELS);
-        let message = self.first(&MESSAGES);
+    /// The better of what is there and this one. Another name than the wire's doesn't count where its value is an
+    /// object or array: `"event":{"id":7}` is no message.
+    fn pick(&mut self, meaning: Meaning, value: Value<'a>, index: Option<usize>) {
+        let place = &mut self.picked[meaning.slot as usize];
+        if place.is_some_and(|there| there.meaning.rank <= meaning.rank) {
+            return;
+        }
+        let nested = matches!(value.kind, Kind::Object | Kind::Array);
+        let picked = Picked { meaning, value, index };
+        if (meaning.rank > 0 && nested) || (meaning.weak && !picked.is_good()) {
+            return;
+        }
+        *place = Some(picked);
+    }
+
+    /// Parts that stand in an object under some names.
+    fn look_into(&mut self, outer: &[u8], value: Value<'a>) {
+        let known = [b"log".as_slice(), b"service", b"fields", b"record", b"body", b"syslog", b"instant"];
+        if !known.contains(&outer) {
+            return;
+        }
+        let mut json = Scanner::new(value.json);
+        json.peek();
+        json.take();
+        while json.peek().is_some_and(|byte| byte != b'}') {
+            let (Ok(key), Ok(value)) = (json.key(), json.value()) else { return };
+            if let Some(meaning) = key.plain().and_then(|key| keys::nested(outer, key)) {
+                self.pick(meaning, value, None);
+            }
+            if json.peek() == Some(b',') {
+                json.take();
+            }
+        }
+    }
+
+    fn get(&self, slot: Slot) -> Option<Picked<'a>> {
+        self.picked[slot as usize]
+    }
+
+    /// The object in the string of this one's message, when it holds any part of an event.
+    fn unwrapped(&self) -> Option<Cow<'a, [u8]>> {
+        let text = self.get(Slot::Message)?.value.text()?;
+        let inner = match text {
+            Cow::Borrowed(_) => return None,
+            Cow::Owned(text) => text,
+        };
+        may_be_object(&inner).then_some(Cow::Owned(inner))
+    }
+
+    fn write(&self, extra: &Extra<'_>, carry: &mut Carry, out: &mut Vec<u8>, facts: &mut Facts) {
+        let text = self.unwrapped();
+        let inner = text.as_ref().and_then(|text| Object::parse(text, &extra.settings.keys));
+        let inner = inner.filter(|inner| inner.picked.iter().any(Option::is_some));
+        let first = |slot| inner.as_ref().and_then(|inner: &Object<'_>| inner.get(slot)).or(self.get(slot));
+        let settings = extra.settings;
+        let service = if settings.service.is_some() { None } else { first(Slot::Service) };
+        let message = match &inner {
+            Some(inner) => inner.get(Slot::Message),
+            None => self.get(Slot::Message),
+        };
 
         out.extend_from_slice(b"{\"timestamp\":");
-        write_time(time, settings, carry, out);
-        out.extend_from_slice(b",\"service\":");
-        match service {
-            Some(field) => out.extend_from_slice(field.value.as_bytes()),
-            None => push_string(out, settings.own_service().as_bytes()),
+        write_time(first(Slot::Time), extra, carry, out, facts);
+        fields::write_service(service, settings, out, facts);
+        fields::write_level(first(Slot::Level), self.is_gelf(), settings, out, facts);
+        fields::write_message(message, out, facts);
+        self.write_others(true, extra, out);
+        if let Some(inner) = &inner {
+            inner.write_others(false, extra, out);
         }
-        out.extend_from_slice(b",\"level\":");
-        match level {
-            Some(field) => write_level(field.value, out),
-            None => push_string(out, settings.default_level.as_str().as_bytes()),
-        }
-        out.extend_from_slice(b",\"message\":");
-        out.extend_from_slice(message.map_or("\"\"", |field| field.value).as_bytes());
-
-        // What was taken is left out once; a field that stands twice must be rejected for that.
-        let taken = [time, service, level, message];
-        for field in &self.0 {
-            let is_taken = taken.iter().flatten().any(|t| std::ptr::eq(t.key, field.key));
-            let is_overridden = settings.service.is_some() && field.name() == SERVICES[0];
-            if !is_taken && !is_overridden {
-                out.push(b',');
-                out.extend_from_slice(field.key.as_bytes());
-                out.push(b':');
-                out.extend_from_slice(field.value.as_bytes());
-            }
+        if !self.has_attributes() {
+            extra.push(out);
         }
         out.push(b'}');
     }
-}
 
-fn write_time(field: Option<Field<'_>>, settings: &Settings, carry: &mut Carry, out: &mut Vec<u8>) {
-    if let Some(field) = field {
-        let read = match unquoted(field.value) {
-            Some(text) => time::whole(&text, &settings.timezone),
-            None => time::epoch(field.value),
-        };
-        match read {
-            Some(ms) => carry.timestamp_ms = ms,
-            None => return out.extend_from_slice(field.value.as_bytes()),
+    /// The fields that are no part of the event. What was taken is left out once; a field that stands twice must be
+    /// rejected for that.
+    fn write_others(&self, own: bool, extra: &Extra<'_>, out: &mut Vec<u8>) {
+        let taken = self.picked.map(|picked| picked.and_then(|picked| picked.index));
+        for (index, field) in self.fields.iter().enumerate() {
+            let is = |name: &str| field.key.ascii().eq(name.bytes());
+            let is_overridden =
+                is("service") && (extra.settings.service.is_some() || self.is_nested_service(field));
+            let collides = !own && (WIRE.iter().any(|name| is(name)) || is("attributes"));
+            if taken.contains(&Some(index)) || is_overridden || collides {
+                continue;
+            }
+            out.extend_from_slice(b",\"");
+            out.extend_from_slice(field.key.raw());
+            out.extend_from_slice(b"\":");
+            let attributes = is("attributes") && field.value.kind == Kind::Object && !extra.is_empty();
+            match field.value.json.split_first().filter(|_| attributes) {
+                Some((brace, rest)) => {
+                    out.push(*brace);
+                    extra.push_attributes(out, false);
+                    if rest.trim_ascii_start() != b"}" {
+                        out.push(b',');
+                    }
+                    out.extend_from_slice(rest);
+                }
+                None => out.extend_from_slice(field.value.json),
+            }
         }
     }
-    out.extend_from_slice(carry.timestamp_ms.to_string().as_bytes());
-}
 
-/// Folds the numbers of pino and bunyan, 10 (trace) to 60 (fatal), and passes on anything else.
-fn write_level(value: &str, out: &mut Vec<u8>) {
-    let folded = value
-        .parse::<usize>()
-        .ok()
-        .filter(|number| (10..=60).contains(number))
-        .and_then(|number| Level::ALL.get(number / 10 - 1));
-    match folded {
-        Some(level) => push_string(out, level.as_str().as_bytes()),
-        None => out.extend_from_slice(value.as_bytes()),
+    /// `"service":{"name":…}`, whose name was taken.
+    fn is_nested_service(&self, field: &Field<'_>) -> bool {
+        field.value.kind == Kind::Object && self.get(Slot::Service).is_some()
+    }
+
+    fn has_attributes(&self) -> bool {
+        self.fields.iter().any(|field| field.key.ascii().eq("attributes".bytes()))
+    }
+
+    /// Graylog's form, whose levels are those of syslog.
+    fn is_gelf(&self) -> bool {
+        self.get(Slot::Message).is_some_and(|picked| picked.meaning.name == "short_message")
     }
 }
 
-struct FieldsVisitor;
-
-impl<'de> Visitor<'de> for FieldsVisitor {
-    type Value = Fields<'de>;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut fields = Vec::with_capacity(16);
-        while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-            fields.push(Field { key: key.get(), value: value.get() });
+fn write_time(
+    picked: Option<Picked<'_>>,
+    extra: &Extra<'_>,
+    carry: &mut Carry,
+    out: &mut Vec<u8>,
+    facts: &mut Facts,
+) {
+    match picked {
+        Some(picked) => {
+            facts.time = picked.by();
+            match picked.time(&extra.settings.timezone) {
+                Some(ms) => carry.timestamp_ms = ms,
+                None => return out.extend_from_slice(picked.value.json),
+            }
         }
-        Ok(Fields(fields))
+        None => extra.time(carry, facts),
+    }
+    push_integer(out, carry.timestamp_ms);
+}
+
+impl Picked<'_> {
+    fn time(&self, zone: &jiff::tz::TimeZone) -> Option<i64> {
+        match self.value.text() {
+            Some(text) => time::whole(std::str::from_utf8(&text).ok()?, zone),
+            None => time::epoch(std::str::from_utf8(self.value.json).ok()?),
+        }
+    }
+
+    /// Whether the value is what its part should be.
+    fn is_good(&self) -> bool {
+        match self.meaning.slot {
+            Slot::Time => self.time(&jiff::tz::TimeZone::UTC).is_some_and(|ms| ms >= MS_MAGNITUDES.start),
+            Slot::Level => fields::level(&self.value, self.meaning.scale).is_some(),
+            Slot::Service => event::is_service(&self.value),
+            Slot::Message => matches!(self.value.kind, Kind::String(_)),
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! The level is the first token, or comes after at most two tokens that look like a thread, a process, a logger
 //! or a tag: in brackets, before a colon, between dashes, with a dot, or with a digit.
 
+use super::words;
 use crate::Level;
 
 /// How many tokens may precede the level.
@@ -116,7 +117,7 @@ fn level_of(token: &Token<'_>, bare_any_case: bool) -> Option<Level> {
     let text = std::str::from_utf8(token.text).ok()?;
     let assigned = ["level=", "lvl=", "severity="].iter().find_map(|key| text.strip_prefix(key));
     if let Some(value) = assigned {
-        return Level::parse(value.trim_matches('"'));
+        return words::value(value.trim_matches('"').as_bytes());
     }
     // Something like INFO] closes a bracket that the time opened.
     let word = text.trim_end_matches(']');
@@ -124,5 +125,5 @@ fn level_of(token: &Token<'_>, bare_any_case: bool) -> Option<Level> {
     if token.form == Form::Bare && !bare_any_case && !capitals {
         return None;
     }
-    Level::parse(word)
+    words::in_text(word.as_bytes())
 }

@@ -16,15 +16,34 @@ fn settings(format: Format) -> Settings {
         file_service: "api".to_owned(),
         default_level: Level::Info,
         timezone: TimeZone::UTC,
+        origin: None,
+        keys: Keys::default(),
+        multiline_start: None,
+        max_event_bytes: MAX_EVENT_BYTES,
     }
 }
 
+/// The event of one line, and what it leaves.
+fn to_event(line: &[u8], settings: &Settings, carry: &mut Carry, out: &mut Vec<u8>) {
+    let mut assembly = Assembly::new(settings, *carry);
+    match assembly.line(line) {
+        Next::Open | Next::Whole => {
+            assembly.take().unwrap();
+            out.extend_from_slice(assembly.event());
+        }
+        Next::Nothing => {}
+        Next::Complete => panic!("nothing was open"),
+    }
+    assert!(!assembly.is_open());
+    *carry = assembly.after();
+}
+
 fn run(line: &[u8], settings: &Settings) -> (String, i64) {
-    let mut carry = Carry { timestamp_ms: BEFORE };
-    let mut out = b"before\n".to_vec();
+    let mut carry = Carry::at(BEFORE);
+    let mut out = Vec::new();
     to_event(line, settings, &mut carry, &mut out);
     let text = String::from_utf8(out).unwrap();
-    let event = text.strip_prefix("before\n").and_then(|t| t.strip_suffix('\n')).unwrap().to_owned();
+    let event = text.strip_suffix('\n').unwrap().to_owned();
     assert!(!event.contains('\n'), "{event:?}");
     (event, carry.timestamp_ms)
 }
@@ -143,7 +162,6 @@ fn what_is_present_but_wrong_goes_out_as_it_is() {
         (r#"{"level":null}"#, Code::InvalidLevel),
         (r#"{"service":"two words"}"#, Code::InvalidService),
         (r#"{"app":""}"#, Code::InvalidService),
-        (r#"{"service":{"name":"x"}}"#, Code::InvalidService),
         (r#"{"time":"yesterday"}"#, Code::InvalidTimestamp),
         (r#"{"timestamp":"yesterday","time":"2026-11-24T10:03:00Z"}"#, Code::InvalidTimestamp),
         (r#"{"timestamp":"2026-13-24T10:03:00Z"}"#, Code::InvalidTimestamp),
@@ -219,7 +237,6 @@ fn times_at_the_beginning_of_text() {
         ("1795514580: hi", BEFORE, "1795514580: hi"),
         ("Nov 31 10:03:00 web1 hi", BEFORE, "Nov 31 10:03:00 web1 hi"),
         ("\tat com.acme.Main(Main.java:7)", BEFORE, "\tat com.acme.Main(Main.java:7)"),
-        ("", BEFORE, ""),
     ] {
         assert_eq!(text(line), (ms, Level::Info, message.to_owned()), "{line}");
     }
@@ -249,7 +266,7 @@ fn a_time_without_a_zone_is_in_the_settings_zone() {
 #[test]
 fn a_time_without_a_year_is_near_the_time_before() {
     let at = |line: &str, near: &str| {
-        let mut carry = Carry { timestamp_ms: near.parse::<jiff::Timestamp>().unwrap().as_millisecond() };
+        let mut carry = Carry::at(near.parse::<jiff::Timestamp>().unwrap().as_millisecond());
         to_event(line.as_bytes(), &settings(Format::Text), &mut carry, &mut Vec::new());
         jiff::Timestamp::from_millisecond(carry.timestamp_ms).unwrap().to_string()
     };
@@ -344,7 +361,7 @@ fn without_a_time_a_bare_level_is_in_capitals() {
 #[test]
 fn bytes_that_json_can_not_hold_are_replaced_or_escaped() {
     let (_, _, message) = text(b"a\xffb\x00c\x1b[31md\x1b]0;title\x07e\x1bf\t\"\\\r");
-    assert_eq!(message, "a\u{fffd}b\0cde\u{1b}f\t\"\\\r");
+    assert_eq!(message, "a\u{fffd}b\0cde\u{1b}f\t\"\\");
 }
 
 /// Pieces of lines that look like something.
@@ -428,14 +445,18 @@ proptest! {
 
     #[test]
     fn any_line_becomes_one_event(line in pieces(), settings in any_settings(), near in any::<i64>()) {
-        let mut carry = Carry { timestamp_ms: near };
+        let mut carry = Carry::at(near);
         let mut out = Vec::new();
         to_event(&line, &settings, &mut carry, &mut out);
+        if crate::ndjson::is_blank(&Encoding::Utf8.plain(&line)) {
+            prop_assert!(out.is_empty());
+            return Ok(());
+        }
         prop_assert_eq!(out.iter().filter(|b| **b == b'\n').count(), 1);
         prop_assert_eq!(out.pop(), Some(b'\n'));
         prop_assert!(carry.timestamp_ms == near || (0..=253_402_300_799_999).contains(&carry.timestamp_ms));
 
-        let mut again = (Carry { timestamp_ms: near }, Vec::new());
+        let mut again = (Carry::at(near), Vec::new());
         to_event(&line, &settings, &mut again.0, &mut again.1);
         again.1.pop();
         prop_assert_eq!((carry, &out), (again.0, &again.1));
@@ -445,14 +466,6 @@ proptest! {
             prop_assert!(event.is_ok(), "{:?}: {}", event, String::from_utf8_lossy(&out));
             prop_assert_eq!(event.unwrap().timestamp_ms, carry.timestamp_ms);
         }
-    }
-
-    #[test]
-    fn strings_are_escaped_as_serde_does(text in any::<String>()) {
-        let mut out = Vec::new();
-        push_string(&mut out, text.as_bytes());
-        let back: String = serde_json::from_slice(&out).unwrap();
-        prop_assert_eq!(back, text);
     }
 
     /// A JSON object in which nothing of the wire is wrong always becomes a valid event that keeps its fields.
@@ -470,7 +483,7 @@ proptest! {
         if let Some((key, text)) = &message { object.insert((*key).into(), text.clone().into()); }
         object.extend(other.iter().map(|(key, value)| (key.clone(), (*value).into())));
         let line = serde_json::to_vec(&object).unwrap();
-        let mut carry = Carry { timestamp_ms: AT };
+        let mut carry = Carry::at(AT);
         let mut out = Vec::new();
         to_event(&line, &settings, &mut carry, &mut out);
         let event = event::check(&out[..out.len() - 1], &FORM).unwrap();

@@ -1,25 +1,33 @@
 //! A text line: the time at its beginning, the level by its place, the rest as the message.
 
-use super::{Carry, Settings, place, push_string, time};
-use std::borrow::Cow;
+use super::{Settings, place, time};
+use crate::Level;
 
-/// Appends the event of a text line, without a line end.
-pub(super) fn to_event(line: &[u8], settings: &Settings, carry: &mut Carry, out: &mut Vec<u8>) {
-    let plain = without_colours(line);
-    let found = find_time(&plain, settings, carry.timestamp_ms);
-    if let Some(ms) = found.ms {
-        carry.timestamp_ms = ms;
+/// What stands at the beginning of a line of text.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Head {
+    /// In Unix milliseconds.
+    pub(super) ms: Option<i64>,
+    pub(super) time_by: &'static str,
+    /// And the rule that found it.
+    pub(super) level: Option<(Level, &'static str)>,
+    /// Where the message begins.
+    pub(super) message_from: usize,
+    /// Whether nothing can follow that belongs to it.
+    pub(super) is_whole: bool,
+}
+
+/// Looks at a line; `near_ms` is the time before it.
+pub(super) fn head(line: &[u8], settings: &Settings, near_ms: i64) -> Head {
+    let found = find_time(line, settings, near_ms);
+    let level = found.level_from.and_then(|at| place::level(&line[at..], found.ms.is_some()));
+    Head {
+        ms: found.ms,
+        time_by: "time",
+        level: level.map(|level| (level, "place")),
+        message_from: found.message_from,
+        is_whole: false,
     }
-    let level = found.level_from.and_then(|at| place::level(&plain[at..], found.ms.is_some()));
-    out.extend_from_slice(b"{\"timestamp\":");
-    out.extend_from_slice(carry.timestamp_ms.to_string().as_bytes());
-    out.extend_from_slice(b",\"service\":");
-    push_string(out, settings.own_service().as_bytes());
-    out.extend_from_slice(b",\"level\":\"");
-    out.extend_from_slice(level.unwrap_or(settings.default_level).as_str().as_bytes());
-    out.extend_from_slice(b"\",\"message\":");
-    push_string(out, &plain[found.message_from..]);
-    out.push(b'}');
 }
 
 struct Found {
@@ -59,44 +67,4 @@ fn found(line: &[u8], ms: i64, after_time: usize, in_bracket: bool, has_host: bo
     let message_from = line.len() - rest.len();
     let host = if has_host { rest.iter().take_while(|b| !b.is_ascii_whitespace()).count() } else { 0 };
     Found { ms: Some(ms), level_from: Some(message_from + host), message_from }
-}
-
-/// Without the escape sequences that colour a terminal (CSI) or name its window and links (OSC).
-fn without_colours(line: &[u8]) -> Cow<'_, [u8]> {
-    const ESC: u8 = 0x1b;
-    if memchr::memchr(ESC, line).is_none() {
-        return Cow::Borrowed(line);
-    }
-    let mut plain = Vec::with_capacity(line.len());
-    let mut rest = line;
-    while let Some(at) = memchr::memchr(ESC, rest) {
-        plain.extend_from_slice(&rest[..at]);
-        let sequence = &rest[at..];
-        match sequence_len(sequence) {
-            Some(len) => rest = &sequence[len..],
-            None => {
-                plain.push(ESC);
-                rest = &sequence[1..];
-            }
-        }
-    }
-    plain.extend_from_slice(rest);
-    Cow::Owned(plain)
-}
-
-fn sequence_len(sequence: &[u8]) -> Option<usize> {
-    match sequence.get(1)? {
-        b'[' => {
-            let inner = sequence[2..].iter().take_while(|b| (0x20..0x40).contains(*b)).count();
-            sequence.get(2 + inner).filter(|b| (0x40..0x7f).contains(*b)).map(|_| 3 + inner)
-        }
-        b']' => {
-            let end = memchr::memchr2(0x07, 0x1b, &sequence[2..])? + 2;
-            match sequence[end] {
-                0x07 => Some(end + 1),
-                _ => (sequence.get(end + 1) == Some(&b'\\')).then_some(end + 2),
-            }
-        }
-        _ => None,
-    }
 }

@@ -8,7 +8,7 @@ const HIGH: u64 = 0x8080_8080_8080_8080;
 
 /// How many bytes stand before the first quote, backslash or control character (or the end), and whether any
 /// byte there, or within a word of it, is no ASCII.
-pub(super) fn run(text: &[u8]) -> (usize, bool) {
+pub(crate) fn run(text: &[u8]) -> (usize, bool) {
     let (words, tail) = text.as_chunks::<8>();
     let mut seen = 0;
     for (index, word) in words.iter().enumerate() {

@@ -162,7 +162,7 @@ fn name(file: usize) -> String {
     format!("file{file}.log")
 }
 
-fn cases() -> u32 {
+pub(super) fn cases() -> u32 {
     std::env::var("LOGWEIR_MODEL_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(150)
 }
 

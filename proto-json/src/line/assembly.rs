@@ -1,0 +1,476 @@
+//! From lines to events: which lines are one event, and what it says.
+//!
+//! ```text
+//! line ─► plain text ─► container's wrapping off ─┬─ JSON object, logfmt ──────────► an event, whole at once
+//!                                                 └─ text ─┬─ begins ──► open ─┐
+//!                                                          └─ continues ───────┴─ the next begins, or the end ─► an event
+//! ```
+//!
+//! Invariants: which lines are one event depends on the settings, the [`Carry`] before them and the lines, and on
+//! nothing else; the first line after [`Assembly::new`] begins an event, unless it continues one that was cut. So
+//! whoever reads the bytes of some events again, with the same settings and the same carry, gets the same events.
+//!
+//! Limits: an open event holds at most [`Settings::max_event_bytes`] of lines, or one line that is longer.
+
+use super::container::{self, Outer};
+use super::continuation::{self, Trace};
+use super::encoding::Encoding;
+use super::facts::{By, Facts};
+use super::out::{push_integer, push_string};
+use super::state::{Carry, Cut, Kind};
+use super::text::{self, Head};
+use super::{Format, Settings, json, logfmt};
+use crate::Level;
+
+/// What becomes of a line that was shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// It begins another event, and wasn't taken: [`Assembly::take`] the one before, and show the line again.
+    Complete,
+    /// It is part of the open event, to which more may belong.
+    Open,
+    /// It ends the open event: [`Assembly::take`] it.
+    Whole,
+    /// It is no part of any event: blank, or the rest of one that was cut.
+    Nothing,
+}
+
+/// Puts a file's events together.
+#[derive(Debug)]
+pub struct Assembly<'s> {
+    settings: &'s Settings,
+    /// Before the open event.
+    before: Carry,
+    /// After what was shown.
+    after: Carry,
+    open: Option<Open>,
+    /// What the next line says, where it was shown and not taken.
+    seen: Option<Seen>,
+    /// The open event's lines, without what was wrapped around them.
+    text: Vec<u8>,
+    /// What a container's runtime has wrapped into the line.
+    inner: Vec<u8>,
+    /// The event that was taken.
+    event: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Open {
+    /// `None` for a line that has come in part only.
+    seen: Option<Seen>,
+    outer: Option<Outer>,
+    trace: Trace,
+    bytes: usize,
+    lines: u32,
+    cut: bool,
+    /// What its event says, where that is written already.
+    facts: Option<Facts>,
+}
+
+/// What a line looks like.
+#[derive(Debug, Clone, Copy)]
+enum Seen {
+    Object,
+    Logfmt,
+    Text(Head),
+}
+
+impl<'s> Assembly<'s> {
+    /// Begins between two events of a file, with what the lines before left.
+    #[must_use]
+    pub fn new(settings: &'s Settings, carry: Carry) -> Self {
+        Self {
+            settings,
+            before: carry,
+            after: carry,
+            open: None,
+            seen: None,
+            text: Vec::new(),
+            inner: Vec::new(),
+            event: Vec::new(),
+        }
+    }
+
+    /// What the lines before the open event left, or all lines if none is open.
+    #[must_use]
+    pub const fn before(&self) -> Carry {
+        self.before
+    }
+
+    /// What the lines that were taken leave.
+    #[must_use]
+    pub const fn after(&self) -> Carry {
+        self.after
+    }
+
+    /// Whether an event is open.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// How the file's characters are written.
+    #[must_use]
+    pub const fn encoding(&self) -> Encoding {
+        self.after.state.encoding
+    }
+
+    /// Looks at the next line, without its `\n`.
+    pub fn line(&mut self, line: &[u8]) -> Next {
+        let plain = self.after.state.encoding.plain(line);
+        if crate::ndjson::is_blank(&plain) {
+            return self.blank(line.len());
+        }
+        let mut inner = std::mem::take(&mut self.inner);
+        inner.clear();
+        let outer = match self.settings.format {
+            Format::Container | Format::Auto => container::open(&plain, &mut inner),
+            Format::Json | Format::Text | Format::Logfmt => None,
+        };
+        let next = match outer {
+            Some(outer) => self.inside(line.len(), &inner, Some(outer)),
+            None => self.inside(line.len(), &plain, None),
+        };
+        self.inner = inner;
+        next
+    }
+
+    fn blank(&mut self, len: usize) -> Next {
+        let max = self.settings.max_event_bytes;
+        match &mut self.open {
+            None => {
+                self.before = self.after;
+                Next::Nothing
+            }
+            Some(open) if open.bytes + len < max => {
+                open.bytes += len + 1;
+                self.text.push(b'\n');
+                Next::Open
+            }
+            // Blank lines at its end are no part of an event, and so nothing is cut.
+            Some(_) => Next::Complete,
+        }
+    }
+
+    /// The line without what was wrapped around it.
+    fn inside(&mut self, len: usize, line: &[u8], outer: Option<Outer>) -> Next {
+        if self.open.as_ref().is_some_and(|open| open.is_in_part()) {
+            return self.rest_of_line(len, line, outer);
+        }
+        if outer.is_some() && crate::ndjson::is_blank(line) && outer.is_none_or(|outer| !outer.partial) {
+            return self.blank(len);
+        }
+        if self.after.state.cut == Cut::Line {
+            // Nothing is open: the line goes on that was cut, until the runtime says that it ends.
+            self.after.state.cut = Cut::Event;
+            if let Some(outer) = outer {
+                if outer.partial {
+                    self.after.state.cut = Cut::Line;
+                }
+                self.before = self.after;
+                return Next::Nothing;
+            }
+        }
+        let seen = self.seen.take().unwrap_or_else(|| self.look(line));
+        let begins = match &self.open {
+            None => self.after.state.cut == Cut::No || self.begins(seen, line, Trace::Not),
+            Some(open) => !open.is_beside(outer) || self.begins(seen, line, open.trace),
+        };
+        match (&mut self.open, begins) {
+            (Some(_), true) => {
+                self.seen = Some(seen);
+                Next::Complete
+            }
+            (None, true) => self.begin(seen, len, line, outer),
+            (None, false) => {
+                self.passed(line, Trace::Not);
+                self.before = self.after;
+                Next::Nothing
+            }
+            (Some(open), false) if open.bytes + len < self.settings.max_event_bytes => {
+                let trace = open.trace;
+                open.bytes += len + 1;
+                open.lines += 1;
+                open.trace = trace.after(line);
+                if let (Some(own), Some(outer)) = (&mut open.outer, outer) {
+                    own.partial = outer.partial;
+                }
+                self.text.push(b'\n');
+                self.text.extend_from_slice(line);
+                self.passed(line, trace);
+                Next::Open
+            }
+            (Some(open), false) => {
+                open.cut = true;
+                self.after.state.cut = Cut::Event;
+                self.seen = Some(seen);
+                Next::Complete
+            }
+        }
+    }
+
+    fn look(&self, line: &[u8]) -> Seen {
+        let format = self.settings.format;
+        let json = matches!(format, Format::Json | Format::Auto | Format::Container);
+        if json && json::may_be_object(line) {
+            return Seen::Object;
+        }
+        let sure = self.after.state.kind == Some(Kind::Logfmt) || format == Format::Logfmt;
+        if matches!(format, Format::Logfmt | Format::Auto | Format::Container) && logfmt::is_line(line, sure)
+        {
+            return Seen::Logfmt;
+        }
+        Seen::Text(text::head(line, self.settings, self.after.timestamp_ms))
+    }
+
+    /// Whether the line begins an event, where it could continue one.
+    fn begins(&self, seen: Seen, line: &[u8], trace: Trace) -> bool {
+        let Seen::Text(head) = seen else { return true };
+        if self.settings.format == Format::Json {
+            return true;
+        }
+        if let Some(start) = &self.settings.multiline_start {
+            return start.is_match(line);
+        }
+        head.ms.is_some() || !(self.after.state.is_dated() || trace.takes(line))
+    }
+
+    /// A line continued an event.
+    fn passed(&mut self, line: &[u8], trace: Trace) {
+        if !trace.takes(line) {
+            self.after.state.saw_time(false);
+        }
+    }
+
+    fn begin(&mut self, seen: Seen, len: usize, line: &[u8], outer: Option<Outer>) -> Next {
+        self.after.state.cut = Cut::No;
+        self.text.clear();
+        self.text.extend_from_slice(line);
+        let trace = Trace::Not.after(line);
+        self.open =
+            Some(Open { seen: None, outer, trace, bytes: len + 1, lines: 1, cut: false, facts: None });
+        if outer.is_some_and(|outer| outer.partial) { Next::Open } else { self.first_line_is_there(seen) }
+    }
+
+    /// More of a line that the container's runtime has written in parts.
+    fn rest_of_line(&mut self, len: usize, line: &[u8], outer: Option<Outer>) -> Next {
+        let max = self.settings.max_event_bytes;
+        let Some(open) = &mut self.open else { return Next::Nothing };
+        let Some(outer) = outer.filter(|outer| open.is_beside(Some(*outer))) else {
+            // Its end is missing.
+            return Next::Complete;
+        };
+        let cut = open.bytes + len >= max;
+        if cut {
+            // What follows of this line is dropped, since it doesn't begin an event.
+            open.cut = true;
+            self.after.state.cut = if outer.partial { Cut::Line } else { Cut::Event };
+            open.bytes += len + 1;
+        } else {
+            open.bytes += len + 1;
+            self.text.extend_from_slice(line);
+        }
+        if let Some(own) = &mut open.outer {
+            own.partial = outer.partial && !cut;
+        }
+        if cut {
+            return Next::Whole;
+        }
+        if outer.partial || open.seen.is_some() {
+            return Next::Open;
+        }
+        let text = std::mem::take(&mut self.text);
+        let seen = self.look(&text);
+        self.text = text;
+        self.first_line_is_there(seen)
+    }
+
+    /// The open event's first line has come to its end. What is no text is whole at once.
+    fn first_line_is_there(&mut self, seen: Seen) -> Next {
+        let Some(open) = &mut self.open else { return Next::Nothing };
+        open.seen = Some(seen);
+        if self.settings.format == Format::Json && !matches!(seen, Seen::Object) {
+            return self.as_it_is();
+        }
+        let head = match seen {
+            Seen::Text(head) => head,
+            Seen::Object | Seen::Logfmt if self.write_fields(seen) => return Next::Whole,
+            Seen::Object if self.settings.format == Format::Json => return self.as_it_is(),
+            Seen::Object | Seen::Logfmt => text::head(&self.text, self.settings, self.after.timestamp_ms),
+        };
+        let Some(open) = &mut self.open else { return Next::Nothing };
+        open.seen = Some(Seen::Text(head));
+        let outer = open.outer;
+        let state = &mut self.after.state;
+        state.saw_time(head.ms.is_some());
+        if outer.is_some() {
+            state.vote(Kind::Container);
+        } else if head.ms.is_some() || head.level.is_some() {
+            state.vote(Kind::Text);
+        }
+        // At once, since the next line may be looked at before this event is taken.
+        if let Some(ms) = head.ms.or_else(|| outer.and_then(|outer| outer.ms)) {
+            self.after.timestamp_ms = ms;
+        }
+        if head.is_whole { Next::Whole } else { Next::Open }
+    }
+
+    /// Takes the open event as it is; `None` when none is open. [`Assembly::event`] is its text.
+    pub fn take(&mut self) -> Option<Facts> {
+        if self.open.as_ref()?.seen.is_none() {
+            let text = std::mem::take(&mut self.text);
+            let seen = self.look(&text);
+            self.text = text;
+            self.first_line_is_there(seen);
+        }
+        let open = self.open.take()?;
+        self.before = self.after;
+        match (open.facts, open.seen) {
+            (Some(facts), _) => Some(facts),
+            (None, Some(Seen::Text(head))) => Some(self.write_text(&open, head)),
+            (None, _) => None,
+        }
+    }
+
+    /// The event that was taken last: one JSON text and a `\n`.
+    #[must_use]
+    pub fn event(&self) -> &[u8] {
+        &self.event
+    }
+
+    /// With `--format json`, what is no object: it is rejected with its reason.
+    fn as_it_is(&mut self) -> Next {
+        self.event.clear();
+        self.event.extend_from_slice(&self.text);
+        self.end_event();
+        if let Some(open) = &mut self.open {
+            open.facts = Some(Facts { kind: Some(Kind::Json), lines: 1, ..Facts::default() });
+        }
+        Next::Whole
+    }
+
+    /// Writes the event of a line that has fields; `false` when it has none after all.
+    fn write_fields(&mut self, seen: Seen) -> bool {
+        let Some(open) = &mut self.open else { return false };
+        let extra = Extra { settings: self.settings, outer: open.outer, cut: open.cut };
+        let mut facts = Facts { lines: open.lines, cut: open.cut, ..Facts::default() };
+        self.event.clear();
+        let (text, carry, out) = (&self.text, &mut self.after, &mut self.event);
+        let (kind, done) = match seen {
+            Seen::Object => (Kind::Json, json::to_event(text, &extra, carry, out, &mut facts)),
+            _ => (Kind::Logfmt, logfmt::to_event(text, &extra, carry, out, &mut facts)),
+        };
+        if done {
+            carry.state.vote(if open.outer.is_some() { Kind::Container } else { kind });
+            facts.kind = Some(kind);
+            open.facts = Some(facts);
+            self.end_event();
+        }
+        done
+    }
+
+    fn write_text(&mut self, open: &Open, head: Head) -> Facts {
+        let settings = self.settings;
+        let extra = Extra { settings, outer: open.outer, cut: open.cut };
+        let time = match (head.ms, open.outer.and_then(|outer| outer.ms)) {
+            (Some(_), _) => By::Form(head.time_by),
+            (None, Some(_)) => By::Runtime,
+            (None, None) => By::Before,
+        };
+        let heading = || continuation::is_heading(&self.text).then_some((Level::Error, "stack trace"));
+        let level = head.level.or_else(heading);
+        let out = &mut self.event;
+        out.clear();
+        out.extend_from_slice(b"{\"timestamp\":");
+        push_integer(out, self.after.timestamp_ms);
+        out.extend_from_slice(b",\"service\":");
+        push_string(out, settings.own_service().as_bytes());
+        out.extend_from_slice(b",\"level\":\"");
+        let word = level.map_or(settings.default_level, |(level, _)| level).as_str();
+        out.extend_from_slice(word.as_bytes());
+        out.extend_from_slice(b"\",\"message\":");
+        let replaced = push_string(out, self.text[head.message_from..].trim_ascii_end());
+        extra.push(out);
+        out.extend_from_slice(b"}\n");
+        Facts {
+            kind: Some(Kind::Text),
+            time,
+            level: level.map_or(By::Default, |(_, by)| By::Form(by)),
+            service: settings.service_by(),
+            message: By::Rest,
+            replaced,
+            lines: open.lines,
+            cut: open.cut,
+        }
+    }
+
+    /// An event is one line: between the tokens of a JSON text a line break is white space.
+    fn end_event(&mut self) {
+        self.event.iter_mut().filter(|b| **b == b'\n').for_each(|b| *b = b' ');
+        self.event.push(b'\n');
+    }
+}
+
+impl Open {
+    /// Whether the last line has not come to its end.
+    fn is_in_part(&self) -> bool {
+        self.outer.is_some_and(|outer| outer.partial)
+    }
+
+    /// Whether a line was written where this event was written.
+    fn is_beside(&self, outer: Option<Outer>) -> bool {
+        self.outer.map(|own| own.stream) == outer.map(|other| other.stream)
+    }
+}
+
+/// What an event says besides its lines.
+pub(super) struct Extra<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) outer: Option<Outer>,
+    cut: bool,
+}
+
+impl Extra<'_> {
+    /// Whether there is nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.outer.is_none() && !self.cut && self.settings.origin.is_none()
+    }
+
+    /// The time of an event without one of its own.
+    pub(super) fn time(&self, carry: &mut Carry, facts: &mut Facts) {
+        match self.outer.and_then(|outer| outer.ms) {
+            Some(ms) => (carry.timestamp_ms, facts.time) = (ms, By::Runtime),
+            None => facts.time = By::Before,
+        }
+    }
+
+    /// Appends `"name":"value"` for all that belongs into the attributes, with a comma before each where `more`.
+    pub(super) fn push_attributes(&self, out: &mut Vec<u8>, mut more: bool) {
+        let origin = self.settings.origin.as_ref();
+        let pairs = [
+            ("stream", self.outer.and_then(|outer| outer.stream).map(container::Stream::as_str)),
+            ("namespace", origin.map(|origin| origin.namespace.as_str())),
+            ("pod", origin.map(|origin| origin.pod.as_str())),
+            ("container", origin.map(|origin| origin.container.as_str())),
+            ("truncated", self.cut.then_some("true")),
+        ];
+        for (name, value) in pairs {
+            let Some(value) = value.filter(|value| !value.is_empty()) else { continue };
+            if std::mem::replace(&mut more, true) {
+                out.push(b',');
+            }
+            push_string(out, name.as_bytes());
+            out.push(b':');
+            push_string(out, value.as_bytes());
+        }
+    }
+
+    /// Appends `,"attributes":{…}` where there are any.
+    pub(super) fn push(&self, out: &mut Vec<u8>) {
+        if !self.is_empty() {
+            out.extend_from_slice(b",\"attributes\":{");
+            self.push_attributes(out, false);
+            out.push(b'}');
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Lines of `key=value`, as logfmt has them: `level=info ts=2026-11-24T10:03:00Z msg="the cache is warm" took=3ms`
+
+use super::assembly::Extra;
+use super::facts::{By, Facts};
+use super::fields::{number, of_number};
+use super::keys::{self, MAPPED, Meaning, Slot};
+use super::out::{push_integer, push_string};
+use super::state::Carry;
+use super::{time, words};
+use crate::Level;
+use std::borrow::Cow;
+
+/// The most pairs that are looked at; those behind them are kept as they are.
+const MOST_PAIRS: usize = 1_000;
+
+/// Whether the whole line is pairs. Unless it is `sure` that the file is logfmt, two of them, or one of a level, must be
+/// a part of an event.
+pub(super) fn is_line(line: &[u8], sure: bool) -> bool {
+    // The first pair says of nearly every line of text that it is none.
+    let first = line.iter().take(64).position(|b| matches!(b, b'=' | b' ' | b'"'));
+    if first.is_none_or(|at| line[at] != b'=' || at == 0) {
+        return false;
+    }
+    let (mut pairs, mut known, mut level) = (0, 0, false);
+    for pair in Pairs::new(line) {
+        let Ok(pair) = pair else { return false };
+        pairs += 1;
+        if let Some(meaning) = keys::meaning(pair.key).filter(|_| pair.value.is_some()) {
+            known += 1;
+            level |= meaning.slot == Slot::Level;
+        }
+    }
+    pairs > 0 && (sure || known >= 2 || (level && pairs >= 2))
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Pair<'a> {
+    key: &'a [u8],
+    /// With its quotes; `None` for a key alone.
+    value: Option<&'a [u8]>,
+}
+
+impl<'a> Pair<'a> {
+    fn text(&self) -> Cow<'a, [u8]> {
+        let value = self.value.unwrap_or_default();
+        let Some(inner) = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")) else {
+            return Cow::Borrowed(value);
+        };
+        if memchr::memchr(b'\\', inner).is_none() {
+            return Cow::Borrowed(inner);
+        }
+        let mut out = Vec::with_capacity(inner.len());
+        let mut bytes = inner.iter();
+        while let Some(byte) = bytes.next() {
+            match byte {
+                b'\\' => out.push(match bytes.next() {
+                    Some(b'n') => b'\n',
+                    Some(b't') => b'\t',
+                    Some(b'r') => b'\r',
+                    Some(other) => *other,
+                    None => b'\\',
+                }),
+                _ => out.push(*byte),
+            }
+        }
+        Cow::Owned(out)
+    }
+}
+
+struct Pairs<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Pairs<'a> {
+    const fn new(line: &'a [u8]) -> Self {
+        Self { rest: line }
+    }
+}
+
+impl<'a> Iterator for Pairs<'a> {
+    /// `Err` for what is no pair.
+    type Item = Result<Pair<'a>, ()>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.rest = self.rest.trim_ascii_start();
+        if self.rest.is_empty() {
+            return None;
+        }
+        let len = self.rest.iter().position(|b| matches!(b, b'=' | b' ' | b'\t')).unwrap_or(self.rest.len());
+        let key = &self.rest[..len];
+        let is_name = |b: &u8| b.is_ascii_alphanumeric() || b"._-/@".contains(b) || *b >= 0x80;
+        if key.is_empty() || !key.iter().all(is_name) {
+            return Some(Err(()));
+        }
+        self.rest = &self.rest[len..];
+        let Some(rest) = self.rest.strip_prefix(b"=") else {
+            return Some(Ok(Pair { key, value: None }));
+        };
+        let taken = if rest.first() == Some(&b'"') {
+            let Some(end) = quoted_len(rest) else { return Some(Err(())) };
+            if rest.get(end).is_some_and(|b| !b.is_ascii_whitespace()) {
+                return Some(Err(()));
+            }
+            end
+        } else {
+            rest.iter().position(|b| matches!(b, b' ' | b'\t')).unwrap_or(rest.len())
+        };
+        self.rest = &rest[taken..];
+        Some(Ok(Pair { key, value: Some(&rest[..taken]) }))
+    }
+}
+
+/// How long a string is with its quotes.
+fn quoted_len(text: &[u8]) -> Option<usize> {
+    let mut at = 1;
+    loop {
+        at += memchr::memchr2(b'"', b'\\', text.get(at..)?)?;
+        if text[at] == b'"' {
+            return Some(at + 1);
+        }
+        at += 2;
+    }
+}
+
+/// Appends the event of such a line, without a line end; `false` when it has no pairs.
+pub(super) fn to_event(
+    line: &[u8],
+    extra: &Extra<'_>,
+    carry: &mut Carry,
+    out: &mut Vec<u8>,
+    facts: &mut Facts,
+) -> bool {
+    let settings = extra.settings;
+    let mut picked: [Option<(Meaning, Pair<'_>)>; 4] = [None; 4];
+    for pair in Pairs::new(line).take(MOST_PAIRS) {
+        let Ok(pair) = pair else { return false };
+        let meaning = settings.keys.meaning(pair.key).or_else(|| keys::meaning(pair.key));
+        let Some(meaning) = meaning.filter(|_| pair.value.is_some()) else { continue };
+        let place = &mut picked[meaning.slot as usize];
+        let better = place.is_none_or(|(there, _)| meaning.rank < there.rank);
+        if better && (!meaning.weak || is_good(meaning, pair)) {
+            *place = Some((meaning, pair));
+        }
+    }
+    let get = |slot: Slot| picked[slot as usize];
+    let by = |(meaning, _): (Meaning, Pair<'_>)| match meaning.name {
+        MAPPED => By::MappedKey,
+        name => By::Key(name),
+    };
+
+    let time = get(Slot::Time)
+        .and_then(|(_, pair)| time::whole(std::str::from_utf8(&pair.text()).ok()?, &settings.timezone));
+    out.extend_from_slice(b"{\"timestamp\":");
+    match (get(Slot::Time), time) {
+        (Some(taken), Some(ms)) => {
+            (carry.timestamp_ms, facts.time) = (ms, by(taken));
+            push_integer(out, ms);
+        }
+        // What is there but wrong is rejected with its reason.
+        (Some(taken), None) => {
+            facts.time = by(taken);
+            facts.replaced += push_string(out, &taken.1.text());
+        }
+        (None, _) => {
+            extra.time(carry, facts);
+            push_integer(out, carry.timestamp_ms);
+        }
+    }
+    out.extend_from_slice(b",\"service\":");
+    match get(Slot::Service).filter(|_| settings.service.is_none()) {
+        Some(taken) => {
+            facts.service = by(taken);
+            facts.replaced += push_string(out, &taken.1.text());
+        }
+        None => {
+            facts.service = settings.service_by();
+            push_string(out, settings.own_service().as_bytes());
+        }
+    }
+    out.extend_from_slice(b",\"level\":");
+    match get(Slot::Level) {
+        Some(taken) => {
+            facts.level = by(taken);
+            let text = taken.1.text();
+            match level(&text, taken.0) {
+                Some(level) => push_string(out, level.as_str().as_bytes()),
+                None => push_string(out, &text),
+            };
+        }
+        None => {
+            facts.level = By::Default;
+            push_string(out, settings.default_level.as_str().as_bytes());
+        }
+    }
+    out.extend_from_slice(b",\"message\":");
+    facts.message = get(Slot::Message).map_or(By::Rest, by);
+    facts.replaced += match get(Slot::Message) {
+        Some((_, pair)) => push_string(out, &pair.text()),
+        None => push_string(out, line.trim_ascii()),
+    };
+    extra.push(out);
+    out.push(b'}');
+    true
+}
+
+fn level(text: &[u8], meaning: Meaning) -> Option<Level> {
+    match number(text) {
+        Some(number) => of_number(number, meaning.scale),
+        None => words::value(text),
+    }
+}
+
+fn is_good(meaning: Meaning, pair: Pair<'_>) -> bool {
+    let text = pair.text();
+    match meaning.slot {
+        Slot::Time => {
+            let text = std::str::from_utf8(&text).unwrap_or_default();
+            time::whole(text, &jiff::tz::TimeZone::UTC).is_some_and(|ms| ms > 100_000_000_000)
+        }
+        Slot::Level => level(&text, meaning).is_some(),
+        Slot::Service => crate::event::is_service_name(&text),
+        Slot::Message => true,
+    }
+}
