@@ -1,5 +1,9 @@
 //! What can be set, and which settings make no sense together.
 
+mod transport;
+
+pub use transport::{ClientAuth, TransportArgs};
+
 use crate::pressure::Room;
 use crate::quota::{Quota, Quotas};
 use clap::{Parser, ValueEnum};
@@ -42,10 +46,11 @@ pub struct Args {
     /// How to get in.
     #[command(flatten)]
     pub redis_access: Access,
-    /// Who may post: lines of `AGENT_ID sha256:HEX`; read again when it changes
+    /// Who may post: lines of `AGENT_ID sha256:HEX [expires:TIME]`, see `logweir token new`; read again when it changes
+    /// and at SIGHUP
     #[arg(long, value_name = "FILE")]
     pub tokens: Option<PathBuf>,
-    /// Serve more than loopback although there are no tokens
+    /// Serve more than loopback although there are neither tokens nor required client certificates
     #[arg(long)]
     pub insecure: bool,
 
@@ -131,12 +136,6 @@ pub struct Args {
     #[arg(long, value_parser = size, default_value = "4MiB", value_name = "SIZE")]
     pub max_wire_bytes: u64,
 
-    /// How many connections are open at a time; more wait to be accepted
-    #[arg(long, default_value_t = 16_384, value_name = "N")]
-    pub max_connections: usize,
-    /// How long a connection may take to send a request's headers, or be idle between requests
-    #[arg(long, value_parser = duration, default_value = "30s", value_name = "DURATION")]
-    pub header_timeout: Duration,
     /// Bytes per second that a body must bring, after 5 seconds
     #[arg(long, value_parser = size, default_value = "1KiB", value_name = "SIZE")]
     pub min_body_speed: u64,
@@ -156,9 +155,9 @@ pub struct Args {
     /// How many bodies may wait for that
     #[arg(long, default_value_t = 1_000, value_name = "N")]
     pub max_waiting_bodies: usize,
-    /// How long requests in hand may take to finish after SIGTERM
-    #[arg(long, value_parser = duration, default_value = "10s", value_name = "DURATION")]
-    pub shutdown_timeout: Duration,
+    /// The public address: TLS, connections, the end.
+    #[command(flatten)]
+    pub transport: TransportArgs,
 
     /// What every service has.
     #[command(flatten)]
@@ -179,14 +178,15 @@ impl Args {
     /// # Errors
     /// A sentence that names the flag and says what would be right.
     pub fn validate(&self) -> Result<(), String> {
-        if self.tokens.is_none() && !self.listen.ip().is_loopback() && !self.insecure {
+        if self.is_open_to_all() && !self.insecure {
             return Err(format!(
-                "--listen {} is open to others, and there are no --tokens: give a tokens file, listen on \
-                 127.0.0.1, or say --insecure if everybody who can reach this address may post",
+                "--listen {} is open to others, and there are no --tokens: give a tokens file or a --client-ca, \
+                 listen on 127.0.0.1, or say --insecure if everybody who can reach this address may post",
                 self.listen
             ));
         }
-        let positive: [(&str, u64); 17] = [
+        self.transport.validate(self.tokens.is_some())?;
+        let positive: [(&str, u64); 19] = [
             ("rate", self.rate),
             ("burst", self.burst.unwrap_or(1)),
             ("rate-bytes", self.rate_bytes),
@@ -198,7 +198,9 @@ impl Args {
             ("max-batch-events", count(self.max_batch_events)),
             ("max-batch-bytes", self.max_batch_bytes),
             ("max-wire-bytes", self.max_wire_bytes),
-            ("max-connections", count(self.max_connections)),
+            ("max-connections", count(self.transport.max_connections)),
+            ("max-handshakes", count(self.transport.max_handshakes)),
+            ("max-streams", self.transport.max_streams.into()),
             ("min-body-speed", self.min_body_speed),
             ("max-in-flight", count(self.max_in_flight)),
             ("decoders", self.decoders.map_or(1, count)),
@@ -208,12 +210,15 @@ impl Args {
         if let Some((flag, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(format!("--{flag} must be at least 1"));
         }
-        let waits: [(&str, Duration, u64); 6] = [
+        let waits: [(&str, Duration, u64); 9] = [
             ("hold", self.hold, 0),
             ("redis-timeout", self.redis_timeout, 1),
-            ("header-timeout", self.header_timeout, 1),
+            ("header-timeout", self.transport.header_timeout, 1),
+            ("idle-timeout", self.transport.idle_timeout, 1),
+            ("handshake-timeout", self.transport.handshake_timeout, 1),
             ("body-timeout", self.body_timeout, 1),
-            ("shutdown-timeout", self.shutdown_timeout, 0),
+            ("drain-grace", self.transport.drain_grace, 0),
+            ("shutdown-timeout", self.transport.shutdown_timeout, 0),
             ("idempotency-window", self.idempotency_window, 1),
         ];
         for (flag, value, least) in waits {
@@ -253,6 +258,11 @@ impl Args {
     /// The memory of the largest body: as it came, as it is, without the rejected events, and compressed.
     pub(crate) fn one_body(&self) -> u64 {
         self.max_batch_bytes.saturating_mul(3).saturating_add(self.max_wire_bytes)
+    }
+
+    /// Whether nothing says who may post, on an address that others can reach.
+    pub(crate) fn is_open_to_all(&self) -> bool {
+        self.tokens.is_none() && !self.transport.certificates_required() && !self.listen.ip().is_loopback()
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -357,6 +367,15 @@ mod tests {
         parse(&["--listen", "0.0.0.0:4801", "--insecure"]).validate().unwrap();
         parse(&["--listen", "0.0.0.0:4801", "--tokens", "f"]).validate().unwrap();
         parse(&["--listen", "[::1]:4801"]).validate().unwrap();
+        let tls = ["--listen", "0.0.0.0:4801", "--tls-cert", "c", "--tls-key", "k"];
+        let message = parse(&tls).validate().unwrap_err();
+        assert!(message.contains("--client-ca"), "{message}");
+        let certified = [&tls[..], &["--client-ca", "a"]].concat();
+        parse(&certified).validate().unwrap();
+        let optional = [&certified[..], &["--client-auth", "optional"]].concat();
+        let message = parse(&optional).validate().unwrap_err();
+        assert!(message.contains("--tokens"), "{message}");
+        parse(&[&optional[..], &["--tokens", "t"]].concat()).validate().unwrap();
     }
 
     #[test]
@@ -373,6 +392,14 @@ mod tests {
             (vec!["--hold", "400d"], "--hold"),
             (vec!["--header-timeout", "0s"], "--header-timeout"),
             (vec!["--body-timeout", "0s"], "--body-timeout"),
+            (vec!["--idle-timeout", "0s"], "--idle-timeout"),
+            (vec!["--handshake-timeout", "0s"], "--handshake-timeout"),
+            (vec!["--max-handshakes", "0"], "--max-handshakes"),
+            (vec!["--max-streams", "0"], "--max-streams"),
+            (vec!["--client-auth", "optional"], "--client-ca"),
+            (vec!["--client-ca", "a"], "--tls-cert"),
+            (vec!["--tls-cert", "a"], "--tls-key"),
+            (vec!["--drain-grace", "11s"], "--drain-grace"),
             (vec!["--idempotency-window", "0s"], "--idempotency-window"),
             (vec!["--max-idempotency-bytes", "0"], "--max-idempotency-bytes"),
         ] {

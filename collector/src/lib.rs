@@ -38,8 +38,8 @@ mod room;
 mod route;
 mod server;
 mod service;
-mod socket;
 mod summary;
+mod tls;
 mod tokens_file;
 mod upload;
 mod verdict;
@@ -55,8 +55,10 @@ use crate::numbers::Numbers;
 use crate::quota::Limiters;
 use crate::quota::table::Table;
 use crate::service::Shared;
+use crate::tls::Tls;
+use crate::tls::handshakes::Handshakes;
 use crate::tokens_file::TokensFile;
-use crate::watched::Watched;
+use crate::watched::{Marks, Watched};
 use logweir_queue::Queue;
 use logweir_telemetry::admin::{Admin, Readiness};
 use prometheus_client::registry::Registry;
@@ -110,23 +112,30 @@ fn quotas(args: &Args) -> Result<Table, String> {
     Ok(table)
 }
 
-/// Looks after the quotas file until `stop`.
-async fn watch_quotas(
-    shared: Arc<Shared>,
-    path: PathBuf,
-    reload: watch::Receiver<()>,
-    stop: CancellationToken,
-) {
-    let apply = |text: &str| {
-        let table = Table::parse(text, shared.args.default_quotas())?;
+/// The quotas file, to be read again.
+fn watched_quotas(shared: &Arc<Shared>, path: PathBuf, readiness: Readiness) -> Watched {
+    let (file, metrics) = (path.clone(), shared.metrics.quotas_file.clone());
+    let shared = Arc::clone(shared);
+    let load = move || {
+        let table = watched::read(&file).and_then(|text| Table::parse(&text, shared.args.default_quotas()));
+        let table = table.map_err(|error| format!("{}: {error}", file.display()))?;
         let entries = table.len();
         if shared.limiters.change(table) {
             tracing::info!(entries, "quotas read again");
         }
         Ok(())
     };
-    let errors = shared.metrics.quotas_errors.clone();
-    Watched { what: "the quotas file", path, errors }.run(apply, reload, stop).await;
+    // Read once more at the beginning: what changed since the start must not be missed.
+    let seen = Marks::none();
+    Watched {
+        what: "the quotas file",
+        remark: "quotas_file",
+        paths: vec![path],
+        seen,
+        load: Arc::new(load),
+        metrics,
+        readiness,
+    }
 }
 
 /// Validates settings as a start would, without binding or connecting.
@@ -142,6 +151,7 @@ fn prepare(args: Args) -> Result<(Shared, Registry), StartError> {
     let queue = Queue::new(args.queue_settings())
         .map_err(|e| StartError::Settings(format!("--redis {}: {e}", args.redis)))?;
     let tokens = args.tokens.clone().map(TokensFile::open).transpose().map_err(StartError::Settings)?;
+    let tls = Tls::open(&args.transport).map_err(StartError::Settings)?;
     let (metrics, registry) = Metrics::new();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let shared = Shared {
@@ -149,6 +159,8 @@ fn prepare(args: Args) -> Result<(Shared, Registry), StartError> {
         queue,
         gate: Arc::new(Gate::new(args.shards, args.room(), args.max_promises)),
         tokens: tokens.map(Arc::new),
+        tls: tls.map(Arc::new),
+        handshakes: Handshakes::new(args.transport.max_handshakes, metrics.transport.handshakes.clone()),
         limiters: Limiters::new(args.max_agents, quotas(&args).map_err(StartError::Settings)?),
         numbers: Numbers::new(Uuid::new_v4),
         metrics,
@@ -170,11 +182,16 @@ impl Collector {
     /// See [`StartError`].
     pub async fn bind(args: Args) -> Result<Self, StartError> {
         let (listen, admin_address) = (args.listen, args.admin);
-        if args.insecure && args.tokens.is_none() && !listen.ip().is_loopback() {
-            tracing::warn!(%listen, "INSECURE: everybody who can reach this address may post events");
+        if args.is_open_to_all() && args.insecure {
+            tracing::warn!(%listen, "INSECURE: everybody who can reach this address may post events under any name");
+        } else if args.tokens.is_some() && args.transport.tls_cert.is_none() && !listen.ip().is_loopback() {
+            tracing::warn!(
+                %listen,
+                "tokens come in the clear here: give --tls-cert and --tls-key, unless TLS ends just before this"
+            );
         }
         let (shared, registry) = prepare(args)?;
-        server::allow_connections(shared.args.max_connections);
+        server::allow_connections(shared.args.transport.max_connections);
         let readiness = Readiness::default();
         readiness.require(REDIS_CHECK);
         readiness.set(DRAINING_CHECK, Ok(()));
@@ -201,11 +218,11 @@ impl Collector {
         self.addresses.1
     }
 
-    /// Serves until `stop`, then drains: within `--shutdown-timeout`, it answers what is in hand, and `draining`
-    /// to what is new.
+    /// Serves until `stop`, then drains: within `--shutdown-timeout`, it answers what is in hand, and after
+    /// `--drain-grace` says `draining` to what is new.
     pub async fn serve(self, stop: CancellationToken) {
         let Self { shared, readiness, listener, admin, addresses } = self;
-        tracing::info!(listen = %addresses.0, admin = %addresses.1, redis = %shared.args.redis, "the collector runs");
+        tracing::info!(listen = %addresses.0, admin = %addresses.1, redis = %shared.args.redis, tls = shared.tls.is_some(), "the collector runs");
         // The helpers outlive the requests: who drains still needs the queue's depth, and is still looked at.
         let ended = CancellationToken::new();
         let mut helpers = JoinSet::new();
@@ -218,14 +235,15 @@ impl Collector {
         helpers.spawn(watcher.run(ended.clone()));
         helpers.spawn(summary::run(shared.metrics.clone(), ended.clone()));
         let reload = watch::Sender::new(());
-        if let Some(path) = shared.args.quotas.clone() {
-            helpers.spawn(watch_quotas(shared.clone(), path, reload.subscribe(), ended.clone()));
+        let files = [
+            shared.args.quotas.clone().map(|path| watched_quotas(&shared, path, readiness.clone())),
+            shared.tokens.as_ref().map(|tokens| tokens.watched(&shared.metrics, readiness.clone())),
+            shared.tls.as_ref().map(|tls| tls.watched(&shared.metrics, readiness.clone())),
+        ];
+        for files in files.into_iter().flatten() {
+            helpers.spawn(files.run(reload.subscribe(), ended.clone()));
         }
         helpers.spawn(watched::on_hangup(reload, ended.clone()));
-        if let Some(tokens) = shared.tokens.clone() {
-            let (errors, ended) = (shared.metrics.tokens_errors.clone(), ended.clone());
-            helpers.spawn(async move { tokens.watch(errors, ended).await });
-        }
         let admin_ended = ended.clone();
         helpers.spawn(async move {
             if let Err(error) = admin.serve(admin_ended).await {

@@ -1,6 +1,10 @@
 //! What is measured. Labels are bounded: statuses, codes and reasons are fixed sets, and an agent's ID is a
 //! label only when a token vouches for it, and only for the first [`MAX_AGENT_LABELS`] of them.
 
+mod transport;
+
+pub(crate) use transport::{FileMetrics, TransportMetrics};
+
 use crate::auth::Agent;
 use logweir_proto::Code;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -44,11 +48,12 @@ pub(crate) struct Metrics {
     rate_limited: Family<OfAgent, Counter>,
     labelled: Arc<Mutex<HashSet<Arc<str>>>>,
     pub(crate) held: Counter,
-    pub(crate) tokens_errors: Counter,
-    pub(crate) quotas_errors: Counter,
+    pub(crate) quotas_file: FileMetrics,
+    pub(crate) tokens_file: FileMetrics,
+    pub(crate) tls_files: FileMetrics,
     pub(crate) agents: Gauge<u64, AtomicU64>,
     pub(crate) waiting_bodies: Gauge<u64, AtomicU64>,
-    pub(crate) connections: Gauge,
+    pub(crate) transport: TransportMetrics,
     pub(crate) in_flight: Gauge,
     pub(crate) redis_up: Gauge,
     pub(crate) queue_entries: Gauge<u64, AtomicU64>,
@@ -89,11 +94,12 @@ impl Metrics {
             rate_limited: Family::default(),
             labelled: Arc::default(),
             held: Counter::default(),
-            tokens_errors: Counter::default(),
-            quotas_errors: Counter::default(),
+            quotas_file: FileMetrics::default(),
+            tokens_file: FileMetrics::default(),
+            tls_files: FileMetrics::default(),
             agents: Gauge::default(),
             waiting_bodies: Gauge::default(),
-            connections: Gauge::default(),
+            transport: TransportMetrics::default(),
             in_flight: Gauge::default(),
             redis_up: Gauge::default(),
             queue_entries: Gauge::default(),
@@ -117,19 +123,12 @@ impl Metrics {
         registry.register("decoded_bytes", "Bytes of bodies after decoding", m.decoded_bytes);
         registry.register("rate_limited", "Requests over the quota, by authenticated agent", m.rate_limited);
         registry.register("held", "Requests that waited for their quota or for room", m.held);
-        registry.register(
-            "tokens_file_errors",
-            "Changes of the tokens file that couldn't be read",
-            m.tokens_errors,
-        );
-        registry.register(
-            "quotas_file_errors",
-            "Changes of the quotas file that couldn't be read",
-            m.quotas_errors,
-        );
+        m.quotas_file.register(registry, "quotas_file");
+        m.tokens_file.register(registry, "tokens_file");
+        m.tls_files.register(registry, "tls_files");
         registry.register("waiting_bodies", "Bodies that wait to be decoded or validated", m.waiting_bodies);
         registry.register("remembered_agents", "Agents whose quotas are kept in mind", m.agents);
-        registry.register("connections", "Open connections", m.connections);
+        m.transport.register(registry);
         registry.register("in_flight_requests", "Requests that are worked on", m.in_flight);
         registry.register("redis_up", "Whether the queue can be used (1) or not (0)", m.redis_up);
         registry.register("queue_entries", "Batches in the queue", m.queue_entries);

@@ -1,8 +1,10 @@
-//! The public address: accepting, the limits of a connection, and the orderly end.
+//! The public address: accepting, how many at a time, and the orderly end.
 //!
 //! ```text
-//! stop ──► draining: new requests get 503 and Connection: close
-//!           │ requests in hand finish, at least GRACE passes
+//! stop ──► /readyz is 503; for --drain-grace, requests are still taken
+//!           ▼
+//!         draining: new requests get 503 and Connection: close, or GOAWAY
+//!           │ requests in hand finish, at least LAST_ANSWERS passes
 //!           ▼
 //!         the listener closes; idle connections close, others after their answer
 //!           │ at most --shutdown-timeout after stop
@@ -10,15 +12,16 @@
 //!         what is left is cut off
 //! ```
 
-use crate::metrics::Living;
-use crate::service::{self, Shared};
-use crate::socket::{Socket, Unread};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+mod addresses;
+mod connection;
+pub(crate) mod pulse;
+mod socket;
+
+use crate::service::Shared;
+use addresses::{Addresses, Place};
+use connection::Ending;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -28,16 +31,14 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-/// The most headers of one request.
-const MAX_HEADERS: usize = 64;
-/// The buffer of a connection; a header section that doesn't fit gets a bare 431.
-const BUFFER: usize = 64 << 10;
 /// After an accept that failed (no file descriptors left, most often).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// So long, at least, new requests are answered `draining`, so that those on their way see an answer.
-const GRACE: Duration = Duration::from_millis(250);
+const LAST_ANSWERS: Duration = Duration::from_millis(250);
 /// How often the end of the requests in hand is looked for.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
+/// How often it is said that some address has too many connections.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 /// File descriptors for everything that is no client: logs, Redis, the admin address.
 const OTHER_FILES: u64 = 64;
@@ -60,19 +61,62 @@ pub(crate) fn allow_connections(max: usize) {
     }
 }
 
+/// Why the collector ends a connection before its client does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// The TLS handshake failed.
+    Handshake,
+    /// It took too long.
+    HandshakeTimeout,
+    /// There were too many, and it was the oldest.
+    HandshakeEvicted,
+    /// No request came, or not to the end of its headers.
+    HeaderTimeout,
+    /// It was idle for too long.
+    Idle,
+    /// The client doesn't take its answer.
+    Stalled,
+    /// Too much came that is no request.
+    Flood,
+}
+
+impl Cut {
+    /// The label in the metrics.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Handshake => "handshake_failed",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::HandshakeEvicted => "handshake_evicted",
+            Self::HeaderTimeout => "header_timeout",
+            Self::Idle => "idle",
+            Self::Stalled => "stalled",
+            Self::Flood => "flood",
+        }
+    }
+}
+
 /// Accepts and serves until `stop`, then drains.
 pub(crate) async fn run(shared: Arc<Shared>, listener: TcpListener, stop: CancellationToken) {
-    let closing = CancellationToken::new();
+    let ending = Ending::default();
     let mut connections = JoinSet::new();
     let deadline = {
-        let accepting = accept(&shared, &listener, &closing, &mut connections);
+        let accepting = accept(&shared, &listener, &ending, &mut connections);
         tokio::pin!(accepting);
         tokio::select! {
             () = &mut accepting => {}
             () = stop.cancelled() => {}
         }
-        let deadline = Instant::now() + shared.args.shutdown_timeout;
+        let now = Instant::now();
+        let deadline = now + shared.args.transport.shutdown_timeout;
+        let grace = shared.args.transport.drain_grace;
+        if !grace.is_zero() {
+            tokio::select! {
+                () = &mut accepting => {}
+                () = sleep_until(deadline.min(now + grace)) => {}
+            }
+        }
         shared.draining.store(true, Ordering::Relaxed);
+        ending.draining.cancel();
         tokio::select! {
             () = &mut accepting => {}
             () = in_hand_finished(&shared, deadline) => {}
@@ -80,7 +124,7 @@ pub(crate) async fn run(shared: Arc<Shared>, listener: TcpListener, stop: Cancel
         deadline
     };
     drop(listener);
-    closing.cancel();
+    ending.closing.cancel();
     let all_closed = async { while connections.join_next().await.is_some() {} };
     if timeout_at(deadline, all_closed).await.is_err() {
         tracing::warn!(connections = connections.len(), "not finished within --shutdown-timeout, cut off");
@@ -92,21 +136,24 @@ pub(crate) async fn run(shared: Arc<Shared>, listener: TcpListener, stop: Cancel
 async fn accept(
     shared: &Arc<Shared>,
     listener: &TcpListener,
-    closing: &CancellationToken,
+    ending: &Ending,
     connections: &mut JoinSet<()>,
 ) {
     let mut failing = false;
-    let slots = Arc::new(Semaphore::new(shared.args.max_connections));
+    let mut crowd =
+        Crowd { addresses: Addresses::new(shared.args.transport.max_connections_per_address), said: None };
+    let slots = Arc::new(Semaphore::new(shared.args.transport.max_connections.min(Semaphore::MAX_PERMITS)));
     loop {
         while connections.try_join_next().is_some() {}
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, peer)) => {
                 failing = false;
-                let connection = serve(shared.clone(), stream, peer, closing.clone());
+                let Some(place) = crowd.let_in(shared, &stream, peer) else { continue };
+                let connection = connection::serve(shared.clone(), stream, peer, ending.clone());
                 connections.spawn(async move {
                     connection.await;
-                    drop(slot);
+                    drop((slot, place));
                 });
             }
             Err(error) => {
@@ -120,52 +167,37 @@ async fn accept(
     }
 }
 
-async fn in_hand_finished(shared: &Shared, deadline: Instant) {
-    sleep_until((Instant::now() + GRACE).min(deadline)).await;
-    let all = shared.args.max_in_flight;
-    while shared.in_flight.available_permits() < all && Instant::now() < deadline {
-        sleep(DRAIN_LOOK).await;
+/// The connections by address, and when it was last said that one has too many.
+struct Crowd {
+    addresses: Addresses,
+    said: Option<Instant>,
+}
+
+impl Crowd {
+    fn let_in(&mut self, shared: &Shared, stream: &TcpStream, peer: SocketAddr) -> Option<Place> {
+        let place = self.addresses.enter(peer.ip());
+        if place.is_none() {
+            shared.metrics.transport.refused.inc();
+            if self.said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
+                self.said = Some(Instant::now());
+                tracing::warn!(
+                    address = %peer.ip(), most = shared.args.transport.max_connections_per_address,
+                    "connections are refused: their address has --max-connections-per-address already"
+                );
+            }
+            // Whatever it has sent is not read, so it is reset: nothing of it lingers in the system.
+            if let Err(error) = stream.set_zero_linger() {
+                tracing::debug!(%error, "SO_LINGER was not set");
+            }
+        }
+        place
     }
 }
 
-/// Serves one connection until it ends, or finishes its request after `closing`.
-async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, closing: CancellationToken) {
-    let _living = Living::new(&shared.metrics.connections);
-    // Answers are small and written at once; waiting for more would only delay them.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY was not set");
-    }
-    let header_timeout = shared.args.header_timeout;
-    let peer: IpAddr = peer.ip();
-    let unread = Unread::new();
-    let noted = unread.clone();
-    let service = service_fn(move |request| {
-        let (shared, noted) = (shared.clone(), noted.clone());
-        async move {
-            let answered = service::answer(&shared, peer, request).await;
-            noted.set(answered.unread);
-            Ok::<_, Infallible>(answered.reply)
-        }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(BUFFER)
-        // A client that has ended its own direction still gets its answer.
-        .half_close(true)
-        .serve_connection(TokioIo::new(Socket::new(stream, unread.clone())), service);
-    tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = closing.cancelled() => {
-            // An idle client has nothing to say; a request in hand will say it better.
-            unread.set(false);
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%peer, %error, "a connection ended with an error");
+async fn in_hand_finished(shared: &Shared, deadline: Instant) {
+    sleep_until((Instant::now() + LAST_ANSWERS).min(deadline)).await;
+    let all = shared.args.max_in_flight;
+    while shared.in_flight.available_permits() < all && Instant::now() < deadline {
+        sleep(DRAIN_LOOK).await;
     }
 }

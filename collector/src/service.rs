@@ -27,11 +27,15 @@ use crate::request::{self, Headers, Identity};
 use crate::request_id::{self, REQUEST_ID};
 use crate::room;
 use crate::route::{self, Route};
+use crate::server::pulse::Pulse;
+use crate::tls::Tls;
+use crate::tls::handshakes::Handshakes;
+use crate::tls::names::Certificate;
 use crate::tokens_file::TokensFile;
 use crate::upload::Upload;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
-use http::{HeaderName, Request};
+use http::{HeaderName, Request, Version};
 use hyper::body::Incoming;
 use logweir_proto::answer::ProblemCode;
 use logweir_proto::{Limits, headers};
@@ -39,7 +43,7 @@ use logweir_queue::{Queue, Shard};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::Instrument as _;
@@ -54,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue,
     pub(crate) gate: Arc<Gate>,
     pub(crate) tokens: Option<Arc<TokensFile>>,
+    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) handshakes: Handshakes,
     pub(crate) limiters: Limiters,
     pub(crate) numbers: Numbers,
     pub(crate) metrics: Metrics,
@@ -67,6 +73,15 @@ pub(crate) struct Shared {
     /// Bodies that are decoded or validated on the blocking pool.
     pub(crate) decoding: Arc<Fair>,
     pub(crate) draining: AtomicBool,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    pub(crate) ip: IpAddr,
+    /// What the client has shown, and somebody vouches for.
+    pub(crate) certificate: Option<Certificate>,
+    pub(crate) pulse: Arc<Pulse>,
 }
 
 /// A request that may bring its body.
@@ -91,27 +106,34 @@ pub(crate) struct Answered {
 }
 
 /// Answers one request.
-pub(crate) async fn answer(shared: &Arc<Shared>, peer: IpAddr, request: Request<Incoming>) -> Answered {
+pub(crate) async fn answer(shared: &Arc<Shared>, caller: &Caller, request: Request<Incoming>) -> Answered {
     let begun = Instant::now();
     let _living = Living::new(&shared.metrics.in_flight);
     let (head, body) = request.into_parts();
     let id = request_id::of(&head.headers);
-    let mut upload = Upload::new(body);
+    let mut upload = Upload::new(body, Arc::clone(&caller.pulse));
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
-    let taken = take(shared, peer, &head, &mut upload, begun).instrument(span.clone()).await;
+    let taken = take(shared, caller, &head, &mut upload, begun).instrument(span.clone()).await;
     let (mut reply, code) = match taken {
         Ok(taken) => taken,
         Err(refusal) => {
             let (status, code) = (refusal.status(), refusal.code.as_str());
-            span.in_scope(|| tracing::debug!(status, code, %peer, detail = ?refusal.detail, "refused"));
+            span.in_scope(
+                || tracing::debug!(status, code, peer = %caller.ip, detail = ?refusal.detail, "refused"),
+            );
             (refusal.into_reply(), code)
         }
     };
     reply.headers_mut().insert(REQUEST_ID, id);
     shared.metrics.answered(reply.status().as_u16(), code, begun.elapsed().as_secs_f64());
-    // What is left of a body would be taken for the next request's headers.
     let unread = !upload.is_finished();
-    let reply = if unread || shared.draining.load(Ordering::Relaxed) { closing(reply) } else { reply };
+    // What is left of a body would be taken for the next request's headers. HTTP/2 has streams and GOAWAY for that.
+    let one_by_one = head.version < Version::HTTP_2;
+    let reply = if one_by_one && (unread || shared.draining.load(Ordering::Relaxed)) {
+        closing(reply)
+    } else {
+        reply
+    };
     Answered { reply, unread }
 }
 
@@ -120,7 +142,7 @@ type Taken = (Reply, &'static str);
 
 async fn take(
     shared: &Arc<Shared>,
-    peer: IpAddr,
+    caller: &Caller,
     head: &Parts,
     upload: &mut Upload,
     begun: Instant,
@@ -130,7 +152,7 @@ async fn take(
         return Err(Refusal::new(ProblemCode::HeadersTooLarge, detail));
     }
     let route = route::find(head)?;
-    let agent = identify(shared, peer, head)?;
+    let agent = identify(shared, caller, head)?;
     match route {
         Route::Events => events(shared, agent, head, upload, begun).await,
         Route::Limits => {
@@ -186,15 +208,19 @@ async fn events(
     Ok((reply, if dry_run { "dry_run" } else { "accepted" }))
 }
 
-fn identify(shared: &Shared, peer: IpAddr, head: &Parts) -> Result<Agent, Refusal> {
+fn identify(shared: &Shared, caller: &Caller, head: &Parts) -> Result<Agent, Refusal> {
     let header = |name: &HeaderName, code: ProblemCode| {
         let twice = |()| Refusal::new(code, format!("the header {name} must stand only once"));
         request::only(&head.headers, name).map_err(twice)
     };
-    let authorization = header(&AUTHORIZATION, ProblemCode::Unauthenticated)?;
-    let named = header(&HeaderName::from_static(headers::AGENT), ProblemCode::Malformed)?;
+    let shown = auth::Shown {
+        authorization: header(&AUTHORIZATION, ProblemCode::Unauthenticated)?,
+        named: header(&HeaderName::from_static(headers::AGENT), ProblemCode::Malformed)?,
+        certificate: caller.certificate.as_ref(),
+        peer: caller.ip,
+    };
     let tokens = shared.tokens.as_ref().map(|file| file.current());
-    auth::identify(tokens.as_deref(), authorization, named, peer)
+    auth::identify(tokens.as_deref(), &shown, SystemTime::now())
         .map_err(|denied| Refusal::new(denied.code, denied.detail))
 }
 

@@ -2,6 +2,7 @@
 
 use crate::budget::{Budget, Reservation};
 use crate::hands::Hand;
+use crate::server::pulse::Pulse;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Incoming};
@@ -49,6 +50,7 @@ pub(crate) enum Broken {
 pub(crate) struct Upload {
     body: Incoming,
     finished: bool,
+    pulse: Arc<Pulse>,
 }
 
 /// A body in memory, with its share of the budget.
@@ -59,9 +61,10 @@ pub(crate) struct Received {
 }
 
 impl Upload {
-    pub(crate) fn new(body: Incoming) -> Self {
+    /// Of a request on the connection with this pulse.
+    pub(crate) fn new(body: Incoming, pulse: Arc<Pulse>) -> Self {
         let finished = body.is_end_stream();
-        Self { body, finished }
+        Self { body, finished, pulse }
     }
 
     /// Whether nothing of it is left on the connection.
@@ -98,6 +101,7 @@ impl Upload {
             };
             // Trailers say nothing to us.
             let Ok(data) = frame.into_data() else { continue };
+            self.pulse.earn(data.len());
             let total = received + data.len();
             if total > limit {
                 return Err(Broken::TooLarge);

@@ -1,86 +1,142 @@
-//! A settings file that is read again when it changes, and when the process gets a SIGHUP.
+//! Files that are read again when they change, and at SIGHUP.
 //!
-//! A file that can't be read, or is wrong, changes nothing: it is logged and counted once, and what was read before
-//! stays in force.
+//! What was read before stays in force until a change could be read whole: a file that vanishes, is half written or
+//! wrong neither opens the door nor brings anything back that was revoked. It is said in the log, in a metric and in
+//! `/readyz`, and looked at again from time to time.
 
-use prometheus_client::metrics::counter::Counter;
+use crate::metrics::FileMetrics;
+use logweir_telemetry::admin::Readiness;
+use std::fs::File;
+use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-/// How often the file is looked at. Its time, size and inode are compared, so this costs one `stat`.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often the files are looked at. That costs one `stat` each.
+const LOOK: Duration = Duration::from_millis(500);
+/// So long after a change it is read: whoever writes several files, or one in several steps, may be done by then.
+const SETTLE: Duration = Duration::from_millis(200);
 /// Far more than anyone writes; a larger file is a mistake, and would be read into memory.
 const MAX_BYTES: u64 = 64 << 20;
+/// After so many looks at a file that can't be read, it is tried again although it hasn't changed.
+const TRY_AGAIN: u32 = 20;
 
-/// What shows that a file has changed.
-type Mark = (Option<SystemTime>, u64, u64);
+/// What shows that a file has changed; `None` when it isn't there.
+type Mark = Option<(i64, i64, i64, i64, u64, u64)>;
+
+/// What the files looked like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Marks(Vec<Mark>);
+
+impl Marks {
+    /// Looks at them. Do it before reading, so that no change is missed.
+    pub(crate) fn of(paths: &[PathBuf]) -> Self {
+        Self(paths.iter().map(|path| mark(path)).collect())
+    }
+
+    /// Of files that haven't been looked at: they will be read.
+    pub(crate) fn none() -> Self {
+        Self(Vec::new())
+    }
+}
 
 /// Reads a file of at most 64 MiB.
 ///
 /// # Errors
 /// Why it can't be read.
 pub(crate) fn read(path: &Path) -> Result<String, String> {
-    if mark(path)?.1 > MAX_BYTES {
-        return Err(format!("it is larger than {MAX_BYTES} bytes"));
-    }
-    std::fs::read_to_string(path).map_err(|e| e.to_string())
+    let mut text = String::new();
+    let mut file = File::open(path).map_err(|e| e.to_string())?.take(MAX_BYTES + 1);
+    file.read_to_string(&mut text).map_err(|e| e.to_string())?;
+    if file.limit() == 0 { Err(format!("it is larger than {MAX_BYTES} bytes")) } else { Ok(text) }
 }
 
-fn mark(path: &Path) -> Result<Mark, String> {
-    let meta = std::fs::metadata(path).map_err(|e| e.to_string())?;
-    Ok((meta.modified().ok(), meta.len(), meta.ino()))
+fn mark(path: &Path) -> Mark {
+    let meta = std::fs::metadata(path).ok()?;
+    Some((meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec(), meta.size(), meta.ino()))
 }
 
-/// What is looked after.
+/// Reads, and puts in force what it has read. The error is a sentence.
+pub(crate) type Load = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// Some files that are read together.
 pub(crate) struct Watched {
-    /// What it is, for the log.
+    /// For people, such as "the tokens file".
     pub(crate) what: &'static str,
-    pub(crate) path: PathBuf,
-    /// Counts changes that couldn't be read.
-    pub(crate) errors: Counter,
+    /// The name of the remark in `/readyz`.
+    pub(crate) remark: &'static str,
+    pub(crate) paths: Vec<PathBuf>,
+    /// As they were before they were first read.
+    pub(crate) seen: Marks,
+    pub(crate) load: Load,
+    pub(crate) metrics: FileMetrics,
+    pub(crate) readiness: Readiness,
 }
 
 impl Watched {
-    /// Looks after the file until `stop`, and gives its text to `apply` after each change and each time that
-    /// `reload` changes; once at the beginning, too, so that what changed after the start isn't missed.
-    pub(crate) async fn run(
-        self,
-        apply: impl Fn(&str) -> Result<(), String>,
-        mut reload: watch::Receiver<()>,
-        stop: CancellationToken,
-    ) {
-        let mut seen: Option<Result<Mark, String>> = None;
+    /// Looks after the files until `stop`, and reads them again too each time that `reload` changes.
+    pub(crate) async fn run(mut self, mut reload: watch::Receiver<()>, stop: CancellationToken) {
+        let mut trouble: Option<String> = None;
+        let mut looks = 0;
         loop {
             let asked = tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(LOOK) => false,
+                () = sleep(LOOK) => false,
                 Ok(()) = reload.changed() => true,
             };
-            let path = self.path.clone();
-            let Ok(now) = tokio::task::spawn_blocking(move || mark(&path)).await else { continue };
-            if !asked && seen.as_ref() == Some(&now) {
+            looks += 1;
+            let overdue = trouble.is_some() && looks >= TRY_AGAIN;
+            let changed = self.look().await.is_some_and(|now| now != self.seen);
+            if !(asked || changed || overdue) {
                 continue;
             }
-            seen = Some(now);
-            let path = self.path.clone();
-            let Ok(text) = tokio::task::spawn_blocking(move || read(&path)).await else { continue };
-            if let Err(error) = text.and_then(|text| apply(&text)) {
-                self.errors.inc();
-                tracing::error!(
-                    path = %self.path.display(), %error,
-                    "{} can't be used; what was read before stays in force", self.what
-                );
+            if changed {
+                sleep(SETTLE).await;
             }
+            looks = 0;
+            let Some(now) = self.look().await else { continue };
+            self.seen = now;
+            let load = Arc::clone(&self.load);
+            let Ok(outcome) = tokio::task::spawn_blocking(move || load()).await else { continue };
+            trouble = self.note(outcome, trouble.as_ref(), !(asked || changed));
         }
+    }
+
+    async fn look(&self) -> Option<Marks> {
+        let paths = self.paths.clone();
+        tokio::task::spawn_blocking(move || Marks::of(&paths)).await.ok()
+    }
+
+    /// Says how it went; a try that nobody asked for only says what is new. Returns the trouble that there is now.
+    fn note(&self, outcome: Result<(), String>, before: Option<&String>, on_its_own: bool) -> Option<String> {
+        let trouble = outcome.err();
+        self.metrics.stale.set(i64::from(trouble.is_some()));
+        match &trouble {
+            None if before.is_some() => {
+                self.readiness.remark(self.remark, None);
+                tracing::info!("{} can be used again", self.what);
+            }
+            Some(error) if !on_its_own || before != Some(error) => {
+                self.metrics.errors.inc();
+                let text =
+                    format!("{} can't be used; what was read before stays in force: {error}", self.what);
+                tracing::error!("{text}");
+                self.readiness.remark(self.remark, Some(text));
+            }
+            _ => {}
+        }
+        trouble
     }
 }
 
 /// Tells the receivers of each SIGHUP until `stop`. Without it, a SIGHUP would end the process.
 pub(crate) async fn on_hangup(reload: watch::Sender<()>, stop: CancellationToken) {
-    let mut hangups = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) {
+    let mut hangups = match signal(SignalKind::hangup()) {
         Ok(hangups) => hangups,
         Err(error) => {
             tracing::error!(%error, "SIGHUP can't be caught, and would end the collector");

@@ -2,9 +2,10 @@
 //!
 //! A socket that is closed while the client is still sending is reset, and the reset may overtake the answer
 //! that the client hasn't read yet. So where something may be unread, this one only ends its own direction after
-//! the answer, and throws away what comes, for a bounded time and a bounded number of bytes. A client that doesn't read its answer is cut
-//! off after [`STALLED`].
+//! the answer, and throws away what comes, for a bounded time and a bounded number of bytes. A client that doesn't
+//! read its answer is cut off after [`STALLED`]. What is read is noted in the connection's [`Pulse`].
 
+use crate::server::pulse::{Pulse, STALLED};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,12 +19,11 @@ use tokio::time::{Sleep, sleep};
 const LINGER: Duration = Duration::from_secs(2);
 /// How much of it.
 const LINGER_BYTES: usize = 16 << 20;
-/// How long a client may take nothing of its answer.
-const STALLED: Duration = Duration::from_secs(30);
 
 /// The connection.
 pub(crate) struct Socket<T> {
     io: T,
+    pulse: Arc<Pulse>,
     unread: Unread,
     farewell: Option<Farewell>,
     stalled: Option<Pin<Box<Sleep>>>,
@@ -50,12 +50,12 @@ struct Farewell {
 }
 
 impl<T> Socket<T> {
-    pub(crate) fn new(io: T, unread: Unread) -> Self {
-        Self { io, unread, farewell: None, stalled: None }
+    pub(crate) fn new(io: T, pulse: Arc<Pulse>, unread: Unread) -> Self {
+        Self { io, pulse, unread, farewell: None, stalled: None }
     }
 
     /// Ends a write that makes no progress.
-    fn watch(&mut self, cx: &mut Context<'_>, done: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn watch<D>(&mut self, cx: &mut Context<'_>, done: Poll<io::Result<D>>) -> Poll<io::Result<D>> {
         if done.is_ready() {
             self.stalled = None;
             return done;
@@ -72,7 +72,13 @@ impl<T: AsyncRead + Unpin> AsyncRead for Socket<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        let came = buf.filled().len() - before;
+        if came > 0 && !self.pulse.came(came) {
+            return Poll::Ready(Err(io::Error::other("too much came that is no request")));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -96,13 +102,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        // With TLS this is where it stalls.
+        let done = Pin::new(&mut self.io).poll_flush(cx);
+        self.watch(cx, done)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.farewell.is_none() {
-            ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
+            let done = Pin::new(&mut this.io).poll_shutdown(cx);
+            ready!(this.watch(cx, done))?;
             if !this.unread.0.load(Ordering::Relaxed) {
                 return Poll::Ready(Ok(()));
             }
@@ -129,7 +138,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::pulse::Patience;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    fn pulse() -> Arc<Pulse> {
+        Pulse::new(Patience { headers: STALLED, idle: STALLED })
+    }
 
     #[tokio::test(start_paused = true)]
     async fn what_the_client_still_sends_is_thrown_away_until_it_ends() {
@@ -141,7 +155,7 @@ mod tests {
             answer
         };
         let server = async move {
-            let mut socket = Socket::new(near, Unread::new());
+            let mut socket = Socket::new(near, pulse(), Unread::new());
             socket.write_all(b"no").await.unwrap();
             socket.shutdown().await.unwrap();
         };
@@ -153,7 +167,7 @@ mod tests {
     async fn a_silent_client_is_not_waited_for() {
         let (near, far) = tokio::io::duplex(1_024);
         let begun = tokio::time::Instant::now();
-        Socket::new(near, Unread::new()).shutdown().await.unwrap();
+        Socket::new(near, pulse(), Unread::new()).shutdown().await.unwrap();
         assert!(begun.elapsed() >= LINGER && begun.elapsed() < LINGER * 2);
         drop(far);
     }
@@ -162,7 +176,7 @@ mod tests {
     async fn nobody_is_waited_for_when_all_was_read() {
         let (near, far) = tokio::io::duplex(1_024);
         let unread = Unread::new();
-        let mut socket = Socket::new(near, unread.clone());
+        let mut socket = Socket::new(near, pulse(), unread.clone());
         unread.set(false);
         let begun = tokio::time::Instant::now();
         socket.shutdown().await.unwrap();
@@ -173,7 +187,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_reads_nothing_is_cut_off() {
         let (near, far) = tokio::io::duplex(16);
-        let error = Socket::new(near, Unread::new()).write_all(&[0; 1_000]).await.unwrap_err();
+        let error = Socket::new(near, pulse(), Unread::new()).write_all(&[0; 1_000]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         drop(far);
     }

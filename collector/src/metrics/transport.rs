@@ -1,0 +1,61 @@
+//! What is measured of connections, and of files that are read again while running.
+
+use super::Reason;
+use crate::server::Cut;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// Clones share them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TransportMetrics {
+    pub(crate) connections: Gauge,
+    pub(crate) refused: Counter,
+    cut: Family<Reason, Counter>,
+    pub(crate) handshakes: Gauge,
+    pub(crate) certificate_expires: Gauge,
+}
+
+/// Of files that are read again.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FileMetrics {
+    pub(crate) errors: Counter,
+    pub(crate) stale: Gauge,
+}
+
+impl FileMetrics {
+    /// Under names that begin with this one.
+    pub(super) fn register(&self, registry: &mut Registry, name: &str) {
+        let (errors, stale) = (self.errors.clone(), self.stale.clone());
+        registry.register(format!("{name}_errors"), "Changes that couldn't be read", errors);
+        registry.register(
+            format!("{name}_stale"),
+            "Whether it can't be read now (1), so that what it said before is in force",
+            stale,
+        );
+    }
+}
+
+impl TransportMetrics {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        let m = self.clone();
+        registry.register("connections", "Open connections", m.connections);
+        registry.register(
+            "connections_refused",
+            "Connections closed at once: their address has --max-connections-per-address already",
+            m.refused,
+        );
+        registry.register("connections_cut", "Connections ended by the collector, by reason", m.cut);
+        registry.register("tls_handshakes", "TLS handshakes under way", m.handshakes);
+        registry.register(
+            "tls_certificate_expiry_timestamp_seconds",
+            "Until when the certificate is valid, in Unix seconds; 0 without TLS",
+            m.certificate_expires,
+        );
+    }
+
+    pub(crate) fn cut(&self, why: Cut) {
+        self.cut.get_or_create(&Reason { reason: why.as_str() }).inc();
+    }
+}
