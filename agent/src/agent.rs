@@ -17,6 +17,7 @@ use crate::send::delivery::{Shared, Speed};
 use crate::send::gate::Gate;
 use crate::send::http::{Http, TargetError};
 use crate::send::{SendError, Sender};
+use crate::status;
 use logweir_telemetry::admin::{Admin, Readiness};
 use logweir_telemetry::exit::Exit;
 use logweir_telemetry::shutdown;
@@ -69,14 +70,20 @@ pub(crate) async fn run(settings: Settings) -> Result<Exit, AgentError> {
     let readiness = Readiness::default();
     readiness.require(CHECK);
     let gate = Gate::new(metrics.clone(), readiness.clone());
-    let admin = bind_admin(settings.admin, registry, &readiness, &gate).await?;
-
     let window = settings.reading.window_batches;
     let (to_sender, sealed) = mpsc::channel::<Sealed>(window);
     let (wake, wakes) = mpsc::channel::<Wake>(window + WAKES);
+    let steering = Steering::default();
+    let speed = Speed {
+        concurrency: settings.sending.concurrency,
+        max_rate: settings.sending.max_rate,
+        steering: steering.clone(),
+    };
+    let shared = Shared::new(http, Arc::clone(&gate), metrics.clone(), speed);
+    let routes = status::routes(Arc::clone(&shared), wake.clone());
+    let admin = bind_admin(settings.admin, registry, &readiness, &gate, routes).await?;
     let once = settings.reading.once;
     let state_dir = settings.reading.state_dir.clone();
-    let steering = Steering::default();
     let reader = {
         let (mut reading, metrics, wake) = (settings.reading, metrics.clone(), wake.clone());
         reading.steering = steering.clone();
@@ -102,9 +109,6 @@ pub(crate) async fn run(settings: Settings) -> Result<Exit, AgentError> {
         beside.spawn(say_progress(metrics.clone(), Arc::clone(&gate)));
     }
     let mut sending = JoinSet::new();
-    let speed =
-        Speed { concurrency: settings.sending.concurrency, max_rate: settings.sending.max_rate, steering };
-    let shared = Shared::new(http, gate, metrics.clone(), speed);
     sending.spawn(Sender::new(shared).run(sealed, wake.clone()));
     let mut reading = JoinSet::new();
     reading.spawn_blocking(move || reader.run(to_sender));
@@ -186,14 +190,15 @@ async fn bind_admin(
     registry: Registry,
     readiness: &Readiness,
     gate: &Arc<Gate>,
+    routes: axum::Router,
 ) -> Result<Option<Admin>, AgentError> {
     let Some(address) = address else { return Ok(None) };
     let gate = Arc::clone(gate);
     let refresh = Arc::new(move || gate.refresh_metrics());
-    let admin = Admin::bind(address, registry, readiness.clone(), Some(refresh), Default::default()).await;
+    let admin = Admin::bind(address, registry, readiness.clone(), Some(refresh), routes).await;
     let admin = admin.map_err(|source| AgentError::Admin { address, source })?;
     let address = admin.local_addr().unwrap_or(address);
-    tracing::info!(%address, "admin: /metrics, /healthz, /readyz");
+    tracing::info!(%address, "admin: /metrics, /healthz, /readyz, /status");
     Ok(Some(admin))
 }
 

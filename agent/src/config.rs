@@ -164,6 +164,21 @@ pub(crate) enum Command {
     /// Sends the events of a rejects file again, after they have been mended
     #[command(after_help = RESEND)]
     Resend(ResendArgs),
+    /// Shows how a running agent is: each file, what holds it back, what was lost
+    Status(StatusArgs),
+}
+
+/// `status`.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct StatusArgs {
+    /// The admin address of the agent
+    #[arg(long, value_name = "ADDRESS", default_value = ADMIN)]
+    pub(crate) admin: SocketAddr,
+    /// Print the whole status as one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
 }
 
 /// `resend`.

@@ -11,9 +11,12 @@
 
 use bytes::Bytes;
 use logweir_proto::{BatchId, Seq};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use tokio::sync::oneshot;
 
 /// Of zstd: higher levels cost several times the CPU for a few percent.
 const LEVEL: i32 = 3;
@@ -117,10 +120,46 @@ pub(crate) enum Wake {
     Look,
     /// A file in a watched folder has grown.
     Grown,
+    /// Somebody wants to know how it is.
+    Report(oneshot::Sender<Report>),
     /// Read nothing more; seal what has been read, and wait until all is settled.
     Stop,
     /// End now, whatever is unsettled: the next run sends it.
     End,
+}
+
+/// What the reading half can say of itself, for people.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Report {
+    /// Each followed file.
+    pub(crate) files: Vec<FileReport>,
+    /// Batches that are sealed and not settled.
+    pub(crate) unsettled_batches: usize,
+    /// Their bytes, after compression.
+    pub(crate) unsettled_bytes: u64,
+    /// Why nothing is read just now, if so.
+    pub(crate) reading_stopped: Option<String>,
+    /// The last losses, as `losses.ndjson` has them, the newest last.
+    pub(crate) losses: Vec<Value>,
+}
+
+/// One followed file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct FileReport {
+    pub(crate) file: String,
+    /// Up to where it is read, in bytes.
+    pub(crate) position: u64,
+    pub(crate) size: u64,
+    /// What is not yet read, in bytes.
+    pub(crate) behind_bytes: u64,
+    /// For how long it has not been read to its end, in milliseconds.
+    pub(crate) behind_ms: u64,
+    /// Which format its lines have.
+    pub(crate) format: String,
+    /// Why it can't be read.
+    pub(crate) error: Option<String>,
+    /// What has become of it: `deleted` or `renamed`, or nothing.
+    pub(crate) gone: Option<String>,
 }
 
 /// How the reading half ended.

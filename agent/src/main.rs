@@ -20,11 +20,14 @@ mod retry;
 mod send;
 mod settings;
 mod spool;
+mod status;
 
 use agent::AgentError;
-use config::{Args, Command, ResendArgs, Settings};
+use config::{Args, Command, ResendArgs, Settings, StatusArgs};
+use logweir_telemetry::config::CommonArgs;
 use logweir_telemetry::exit::Exit;
 use logweir_telemetry::{config as telemetry_config, logs};
+use status::command::StatusError;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -34,8 +37,10 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let args: Args = telemetry_config::parse();
-    if let Some(Command::Resend(args)) = args.command {
-        return resend_command(&args);
+    match args.command {
+        Some(Command::Resend(args)) => return command(&args.common, resend_command(&args)),
+        Some(Command::Status(args)) => return command(&args.common, status_command(&args)),
+        None => {}
     }
     if let Err(exit) = logs::init(&args.common.logs) {
         return exit.into();
@@ -57,23 +62,39 @@ fn main() -> ExitCode {
     }
 }
 
-fn resend_command(args: &ResendArgs) -> ExitCode {
-    if let Err(exit) = logs::init(&args.common.logs) {
+/// One of the commands beside following files, which runs to its end.
+fn command(common: &CommonArgs, work: impl Future<Output = Result<Exit, String>>) -> ExitCode {
+    if let Err(exit) = logs::init(&common.logs) {
         return exit.into();
     }
-    let said = args.sending.settings().and_then(|sending| {
-        let runtime = tokio::runtime::Runtime::new().map_err(|e| AgentError::Runtime(e).to_string())?;
-        if args.common.check {
-            return send::http::Http::new(&sending.target).map(|_| Exit::Done).map_err(|e| e.to_string());
-        }
-        runtime.block_on(resend::run(sending, &args.files)).map_err(|e| e.to_string())
-    });
-    match said {
+    let done = tokio::runtime::Runtime::new()
+        .map_err(|e| AgentError::Runtime(e).to_string())
+        .and_then(|runtime| runtime.block_on(work));
+    match done {
         Ok(exit) => exit.into(),
         Err(error) => {
             tracing::error!("{error}");
             Exit::Usage.into()
         }
+    }
+}
+
+async fn resend_command(args: &ResendArgs) -> Result<Exit, String> {
+    let sending = args.sending.settings()?;
+    if args.common.check {
+        return send::http::Http::new(&sending.target).map(|_| Exit::Done).map_err(|e| e.to_string());
+    }
+    resend::run(sending, &args.files).await.map_err(|e| e.to_string())
+}
+
+async fn status_command(args: &StatusArgs) -> Result<Exit, String> {
+    match status::command::run(args).await {
+        Ok(exit) => Ok(exit),
+        Err(error @ StatusError::Unreachable { .. }) => {
+            tracing::error!("{error}");
+            Ok(Exit::Unreachable)
+        }
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -101,12 +101,30 @@ impl Records {
 }
 
 fn recent(file: &File) -> io::Result<HashSet<String>> {
+    Ok(at_the_end(file)?.iter().map(identity).collect())
+}
+
+/// The records at the file's end, within [`RECENT_BYTES`].
+fn at_the_end(file: &File) -> io::Result<Vec<Value>> {
     let len = file.metadata()?.len();
     let from = len.saturating_sub(RECENT_BYTES);
     let mut bytes = vec![0; usize::try_from(len - from).map_err(io::Error::other)?];
     file.read_exact_at(&mut bytes, from)?;
     let lines = bytes.split(|byte| *byte == b'\n');
-    Ok(lines.filter_map(|line| serde_json::from_slice(line).ok()).map(|record| identity(&record)).collect())
+    Ok(lines.filter_map(|line| serde_json::from_slice(line).ok()).collect())
+}
+
+/// The last `count` records, the newest last; none where there is no file.
+///
+/// # Errors
+/// When it can't be read.
+pub(crate) fn last(path: &Path, count: usize) -> io::Result<Vec<Value>> {
+    let mut records = match File::open(path) {
+        Ok(file) => at_the_end(&file)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    Ok(records.split_off(records.len().saturating_sub(count)))
 }
 
 /// What makes two records the same thing, whenever and in whatever words it was noted.
@@ -177,5 +195,9 @@ mod tests {
         }
         assert_eq!(lines(&path), [json!({"number": 2})]);
         assert_eq!(lines(&dir.path().join("losses.ndjson.1")), [json!({"number": 1})]);
+        records.append(&[json!({"number": 3})]).unwrap();
+        assert_eq!(last(&path, 1).unwrap(), [json!({"number": 3})]);
+        assert_eq!(last(&path, 5).unwrap(), lines(&path));
+        assert_eq!(last(&dir.path().join("none"), 5).unwrap(), Vec::<Value>::new());
     }
 }

@@ -112,7 +112,12 @@ impl Collectors {
 
     /// How many are down.
     pub(crate) fn down(&self) -> usize {
-        self.lock().iter().filter(|state| state.down_until.is_some()).count()
+        self.which_are_down().into_iter().filter(|down| *down).count()
+    }
+
+    /// For each whether it is down.
+    pub(crate) fn which_are_down(&self) -> Vec<bool> {
+        self.lock().iter().map(|state| state.down_until.is_some()).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<State>> {

@@ -22,6 +22,7 @@ use crate::send::policy::{Hold, Reason, Wait};
 use crate::send::voice::Voice;
 use logweir_proto::BatchId;
 use logweir_telemetry::admin::Readiness;
+use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -61,10 +62,35 @@ struct State {
 #[derive(Debug)]
 struct Closed {
     reason: Reason,
+    /// What was said.
+    detail: String,
     until: Instant,
     probing: bool,
     /// Up to when `held_seconds` has been counted.
     counted: Instant,
+}
+
+impl Closed {
+    fn by(hold: &Hold, until: Instant, now: Instant) -> Self {
+        Self { reason: hold.reason, detail: hold.detail.clone(), until, probing: false, counted: now }
+    }
+}
+
+/// What holds sending back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HeldBack {
+    pub(crate) reason: String,
+    /// The collector is in order, and asks for patience.
+    pub(crate) is_pressure: bool,
+    pub(crate) detail: String,
+    /// For how long already, in milliseconds.
+    pub(crate) since_ms: u64,
+    /// For how long still, in milliseconds; 0 while somebody is trying.
+    pub(crate) for_ms: u64,
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Which attempt it was, for the log.
@@ -138,11 +164,11 @@ impl Gate {
         let until = until.or_else(|| state.closed.as_ref().map(|closed| closed.until)).unwrap_or(now);
         match &mut state.closed {
             None => {
-                state.closed = Some(Closed { reason: hold.reason, until, probing: false, counted: now });
+                state.closed = Some(Closed::by(hold, until, now));
             }
             Some(closed) if probe => {
                 self.count(closed, now);
-                *closed = Closed { reason: hold.reason, until, probing: false, counted: now };
+                *closed = Closed::by(hold, until, now);
             }
             Some(closed) => closed.until = closed.until.max(until),
         }
@@ -201,6 +227,20 @@ impl Gate {
         }
     }
 
+    /// What holds sending back just now, and until when.
+    pub(crate) fn held_back(&self) -> Option<HeldBack> {
+        let state = self.lock();
+        let closed = state.closed.as_ref()?;
+        let since = state.voice.trouble().map_or(closed.counted, |(_, since)| since);
+        Some(HeldBack {
+            reason: closed.reason.as_str().to_owned(),
+            is_pressure: closed.reason.is_pressure(),
+            detail: closed.detail.clone(),
+            since_ms: millis(since.elapsed()),
+            for_ms: millis(closed.until.saturating_duration_since(Instant::now())),
+        })
+    }
+
     /// What holds sending back, and for how long already.
     pub(crate) fn trouble(&self) -> Option<(Reason, Duration)> {
         self.lock().voice.trouble().map(|(reason, since)| (reason, since.elapsed()))
@@ -218,7 +258,7 @@ impl Gate {
 
 fn say_held(say: bool, hold: &Hold, whose: Whose<'_>, wait: Duration) {
     let (batch, trace_id, reason) = (whose.batch, whose.trace, hold.reason.as_str());
-    let (detail, wait_ms) = (hold.detail.as_str(), u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+    let (detail, wait_ms) = (hold.detail.as_str(), millis(wait));
     match (say, hold.wait) {
         (false, _) => {
             tracing::debug!(%batch, %trace_id, reason, wait_ms, detail, "held back");

@@ -102,6 +102,16 @@ impl Http {
         Ok(Self { client, urls, id: target.id.clone(), token, request_timeout: target.request_timeout })
     }
 
+    /// The agent's ID, as it was set.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Where each collector takes events.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = &Url> {
+        self.urls.iter().map(|(events, _)| events)
+    }
+
     async fn attempt(&self, to: usize, request: Request) -> Outcome {
         let Some((url, _)) = self.urls.get(to) else {
             return Outcome::Failed("there is no such collector".to_owned());

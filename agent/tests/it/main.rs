@@ -10,3 +10,4 @@ mod collectors;
 mod ending;
 mod process;
 mod resend;
+mod status;

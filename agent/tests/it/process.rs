@@ -15,6 +15,8 @@ pub(crate) struct Place(TempDir);
 /// How it ended.
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
+    /// What it printed on stdout.
+    pub(crate) out: String,
     pub(crate) log: String,
 }
 
@@ -70,7 +72,7 @@ impl Place {
             .env_clear()
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -85,7 +87,8 @@ impl Place {
 /// Waits for its end.
 pub(crate) async fn ended(child: Child) -> Ended {
     let output = tokio::time::timeout(LIMIT, child.wait_with_output()).await.unwrap().unwrap();
-    Ended { code: output.status.code(), log: String::from_utf8_lossy(&output.stderr).into_owned() }
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ended { code: output.status.code(), out: text(&output.stdout), log: text(&output.stderr) }
 }
 
 /// Sends SIGTERM.

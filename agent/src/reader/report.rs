@@ -1,0 +1,58 @@
+//! What the reader says of itself when somebody asks.
+
+use super::core::{Core, Moment};
+use crate::files::tail::Tail;
+use crate::handoff::{FileReport, Report};
+use crate::records;
+
+/// How many losses are told.
+const LOSSES: usize = 20;
+
+impl Core {
+    pub(super) fn report(&self, now: Moment) -> Report {
+        let losses = records::last(self.losses.path(), LOSSES).unwrap_or_else(|error| {
+            tracing::warn!("the losses can't be read for the status: {error}");
+            Vec::new()
+        });
+        Report {
+            files: self.tails.values().map(|tail| self.file_report(tail, now)).collect(),
+            unsettled_batches: self.unsettled.len(),
+            unsettled_bytes: self.unsettled.values().sum(),
+            reading_stopped: self.stands_still(now),
+            losses,
+        }
+    }
+
+    fn file_report(&self, tail: &Tail, now: Moment) -> FileReport {
+        let behind_ms = tail.behind_since.map_or(0, |since| millis(now.mono.saturating_sub(since)));
+        FileReport {
+            file: tail.entry.path.to_string_lossy().into_owned(),
+            position: tail.entry.offset,
+            size: tail.size,
+            behind_bytes: tail.behind(),
+            behind_ms,
+            format: self.settings.format.as_str().to_owned(),
+            error: tail.error.clone(),
+            gone: gone(tail).map(str::to_owned),
+        }
+    }
+
+    /// Why nothing is read, if so.
+    fn stands_still(&self, now: Moment) -> Option<String> {
+        if self.waits(now) {
+            return Some("the state directory can't be written".to_owned());
+        }
+        self.is_window_full().then(|| "the window of unsettled batches is full".to_owned())
+    }
+}
+
+fn gone(tail: &Tail) -> Option<&'static str> {
+    if tail.unlinked {
+        return Some("deleted; it is read to its end");
+    }
+    (!tail.matched && !tail.spooled).then_some("renamed; no pattern matches it any more, it is read to its end")
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,89 @@
+//! How the agent is, for people: `GET /status` at the admin address, and `logweir-agent status`, which asks for it.
+//!
+//! ```text
+//! status ──► /status ──► Wake::Report ──► reader      files, losses, what is unsettled
+//!                   └──► gate, collectors, pace       what holds sending back, and until when
+//! ```
+//!
+//! Limits: the reader answers between two turns, within [`PATIENCE`]; the answer has no more files than it follows.
+
+pub(crate) mod command;
+
+use crate::handoff::{Report, Wake};
+use crate::send::delivery::Shared;
+use crate::send::gate::HeldBack;
+use crate::send::http::Http;
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// How long the reader may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The document. Members may be added; none is renamed.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Status {
+    pub(crate) agent: String,
+    pub(crate) version: String,
+    /// In the order of preference.
+    pub(crate) collectors: Vec<CollectorStatus>,
+    /// How many batches may wait for their answer at a time, just now.
+    pub(crate) window_batches: usize,
+    /// By how much the linger is stretched, just now.
+    pub(crate) linger_factor: u32,
+    /// `null` while batches go out.
+    pub(crate) held_back: Option<HeldBack>,
+    #[serde(flatten)]
+    pub(crate) reading: Report,
+}
+
+/// One collector.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct CollectorStatus {
+    pub(crate) url: String,
+    /// Whether it failed, and isn't asked for a while.
+    pub(crate) down: bool,
+}
+
+/// What answers.
+#[derive(Clone)]
+struct Asked {
+    shared: Arc<Shared<Http>>,
+    wake: mpsc::Sender<Wake>,
+}
+
+/// The route.
+pub(crate) fn routes(shared: Arc<Shared<Http>>, wake: mpsc::Sender<Wake>) -> Router {
+    Router::new().route("/status", get(answer)).with_state(Asked { shared, wake })
+}
+
+async fn answer(State(asked): State<Asked>) -> Response {
+    let Ok(Some(reading)) = tokio::time::timeout(PATIENCE, report(&asked.wake)).await else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the reader doesn't answer just now\n").into_response();
+    };
+    let Shared { post, collectors, pace, steering, gate, .. } = &*asked.shared;
+    let down = collectors.which_are_down();
+    let urls = post.addresses().zip(down);
+    let status = Status {
+        agent: post.id().to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        collectors: urls.map(|(url, down)| CollectorStatus { url: url.to_string(), down }).collect(),
+        window_batches: pace.window(),
+        linger_factor: steering.stretch(),
+        held_back: gate.held_back(),
+        reading,
+    };
+    axum::Json(status).into_response()
+}
+
+async fn report(wake: &mpsc::Sender<Wake>) -> Option<Report> {
+    let (send, receive) = oneshot::channel();
+    wake.send(Wake::Report(send)).await.ok()?;
+    receive.await.ok()
+}

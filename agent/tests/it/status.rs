@@ -1,0 +1,67 @@
+//! What a running agent says of itself.
+
+use crate::collector::Collector;
+use crate::process::{Place, messages, until};
+use logweir_proto::answer::{Problem, ProblemCode};
+use serde_json::Value;
+use std::net::TcpListener;
+
+fn free_port() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+async fn status(place: &Place, admin: &str) -> (Option<i32>, Value) {
+    let ended = place.command(&["status", "--json", "--admin", admin]).await;
+    (ended.code, serde_json::from_str(&ended.out).unwrap_or_default())
+}
+
+#[tokio::test]
+async fn it_shows_each_file_and_what_holds_it_back() {
+    let (place, collector) = (Place::new(), Collector::start().await);
+    let file = place.lines("app.log", &messages(0..50));
+    let admin = free_port();
+    let none = place.command(&["status", "--admin", &admin]).await;
+    assert_eq!(none.code, Some(3), "{}", none.log);
+    assert!(none.log.contains("no agent answers"), "{}", none.log);
+
+    let agent = place.start(&collector.url(), &["--admin", &admin, "--window-batches", "1", "--linger", "10ms", &file]);
+    until("all is taken", || collector.taken.messages().len() == 50).await;
+    let mut seen = Value::Null;
+    for _ in 0..100 {
+        seen = status(&place, &admin).await.1;
+        if seen["unsettled_batches"] == 0 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let size = std::fs::metadata(place.path("app.log")).unwrap().len();
+    assert_eq!((&seen["unsettled_batches"], &seen["held_back"]), (&0.into(), &Value::Null), "{seen}");
+    assert_eq!((&seen["files"][0]["position"], &seen["files"][0]["behind_bytes"]), (&size.into(), &0.into()), "{seen}");
+
+    // The collector wants patience: that is no trouble. Then it wants a token: that is.
+    let mut problem = Problem::new(ProblemCode::QueueFull, "the queue is full");
+    problem.retry_after_ms = Some(200);
+    for (problem, code, reason) in [
+        (problem, 0, "queue_full"),
+        (Problem::new(ProblemCode::Unauthenticated, "who are you?"), 1, "unauthenticated"),
+    ] {
+        collector.taken.refuse(Some(problem));
+        place.append("app.log", &messages(50..60));
+        let mut last = (None, Value::Null);
+        for _ in 0..500 {
+            last = status(&place, &admin).await;
+            if last.1["held_back"]["reason"] == reason {
+                break;
+            }
+        }
+        assert_eq!((last.0, &last.1["held_back"]["reason"]), (Some(code), &reason.into()), "{}", last.1);
+        assert!(last.1["reading_stopped"].as_str().unwrap().contains("window"), "{}", last.1);
+    }
+    place.append("app.log", &messages(60..70));
+    let shown = place.command(&["status", "--admin", &admin]).await;
+    assert_eq!(shown.code, Some(1), "{}", shown.log);
+    for part in ["held back", "unauthenticated", "who are you?", "app.log", "1 batches"] {
+        assert!(shown.out.contains(part), "{part}: {}", shown.out);
+    }
+    drop(agent);
+}
