@@ -163,7 +163,7 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Sends the events of a rejects file again, after they have been mended
     #[command(after_help = RESEND)]
-    Resend(ResendArgs),
+    Resend(Box<ResendArgs>),
     /// Shows how a running agent is: each file, what holds it back, what was lost
     Status(StatusArgs),
 }

@@ -75,8 +75,10 @@ pub(crate) struct Tail {
     pub(crate) left: Left,
     /// After a read that failed: when it is tried again.
     pub(crate) retry_at: Option<Duration>,
-    /// Whether the last read failed.
-    pub(crate) failing: bool,
+    /// Why the last read failed, if it did.
+    pub(crate) error: Option<String>,
+    /// Since when there has been something to read.
+    pub(crate) behind_since: Option<Duration>,
 }
 
 /// Counts the handles that are open.
@@ -182,7 +184,8 @@ impl Tail {
             finished: false,
             left: Left::Nothing,
             retry_at: None,
-            failing: false,
+            error: None,
+            behind_since: None,
         })
     }
 
@@ -361,6 +364,15 @@ impl Tail {
             Left::Line => patience.line,
         };
         (!self.finished && !self.has_news()).then(|| self.active.saturating_add(patience))
+    }
+
+    /// Remembers since when it is behind.
+    pub(crate) fn note_whether_behind(&mut self, now: Duration) {
+        if self.behind() == 0 {
+            self.behind_since = None;
+        } else {
+            self.behind_since.get_or_insert(now);
+        }
     }
 
     /// Whether all of it was taken, as of the last look.

@@ -212,6 +212,10 @@ impl Core {
             Wake::Look => self.scan_at = self.scan_at.min(now.mono.max(self.may_scan_at)),
             // Files that are open are looked at with each step.
             Wake::Grown => {}
+            Wake::Report(reply) => {
+                // Whoever asked may have gone.
+                let _gone = reply.send(self.report(now));
+            }
             Wake::Stop => self.stop(),
             Wake::End => self.mode = Mode::Over,
         }
@@ -290,7 +294,7 @@ impl Core {
     }
 
     /// Whether the state directory could not be written not long ago.
-    fn waits(&self, now: Moment) -> bool {
+    pub(super) fn waits(&self, now: Moment) -> bool {
         self.retry_at.is_some_and(|at| at > now.mono)
     }
 

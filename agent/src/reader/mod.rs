@@ -16,6 +16,7 @@ mod handles;
 mod locate;
 mod notes;
 mod recover;
+mod report;
 mod round;
 mod scan;
 mod start;

@@ -4,6 +4,7 @@ use super::core::{Core, Moment};
 use crate::files::tail::Tail;
 use crate::handoff::{FileReport, Report};
 use crate::records;
+use logweir_proto::line::{Format, Kind};
 
 /// How many losses are told.
 const LOSSES: usize = 20;
@@ -31,9 +32,20 @@ impl Core {
             size: tail.size,
             behind_bytes: tail.behind(),
             behind_ms,
-            format: self.settings.format.as_str().to_owned(),
+            format: self.format_of(tail),
             error: tail.error.clone(),
             gone: gone(tail).map(str::to_owned),
+        }
+    }
+
+    /// What its lines are taken for.
+    fn format_of(&self, tail: &Tail) -> String {
+        let format = self.settings.format;
+        let found = tail.entry.parser.kind.map(Kind::as_str);
+        match (format, found) {
+            (Format::Auto | Format::Container, Some(found)) => found.to_owned(),
+            (Format::Auto, None) => "not yet known".to_owned(),
+            _ => format.as_str().to_owned(),
         }
     }
 
@@ -50,7 +62,8 @@ fn gone(tail: &Tail) -> Option<&'static str> {
     if tail.unlinked {
         return Some("deleted; it is read to its end");
     }
-    (!tail.matched && !tail.spooled).then_some("renamed; no pattern matches it any more, it is read to its end")
+    (!tail.matched && !tail.spooled)
+        .then_some("renamed; no pattern matches it any more, it is read to its end")
 }
 
 fn millis(duration: std::time::Duration) -> u64 {

@@ -50,6 +50,7 @@ impl Core {
             if tail.dirty {
                 self.journal_place(&mut tail);
             }
+            tail.note_whether_behind(now.mono);
             if tail.shown != Some(tail.behind()) {
                 tail.shown = Some(tail.behind());
                 self.metrics.behind(&tail.entry.path.to_string_lossy(), tail.behind());
@@ -76,13 +77,13 @@ impl Core {
             return Ok(false);
         }
         self.turn(tail, ending, now)?;
-        tail.failing = false;
+        tail.error = None;
         Ok(true)
     }
 
     /// The system can't read the file. It is tried again for ever, except where the inputs have an end.
     fn unreadable(&mut self, tail: &mut Tail, error: &std::io::Error, now: Moment) {
-        if !std::mem::replace(&mut tail.failing, true) {
+        if tail.error.replace(error.to_string()).is_none() {
             let file = tail.entry.path.display();
             tracing::warn!(%file, offset = tail.entry.offset, "cannot read: {error}; it is tried again each second");
         }

@@ -292,7 +292,7 @@ impl Core {
                 closed = true;
             } else {
                 // A read that failed hasn't come to the end.
-                self.staged_files.insert(key, FileEntry { at_end: !tail.failing, ..tail.place() });
+                self.staged_files.insert(key, FileEntry { at_end: tail.error.is_none(), ..tail.place() });
             }
         }
         if closed {
@@ -356,7 +356,7 @@ impl Core {
             let waiting = |batch: &Batch| batch.pieces.iter().any(|piece| piece.path == tail.entry.path);
             tail.spooled
                 && tail.finished
-                && !tail.failing
+                && tail.error.is_none()
                 && !tail.waits(now.mono)
                 && !self.moved.contains_key(&tail.entry.key)
                 && spool.is_complete(&tail.entry.path)

@@ -61,8 +61,13 @@ fn verdict(status: &Status) -> Exit {
 async fn ask(args: &StatusArgs) -> Result<String, StatusError> {
     let address = args.admin.to_string();
     let unreachable = |detail: String| StatusError::Unreachable { address: address.clone(), detail };
-    let connecting =
-        Connecting { ca_file: None, client_cert: None, proxy: None, connect_timeout: PATIENCE, concurrency: 1 };
+    let connecting = Connecting {
+        ca_file: None,
+        client_cert: None,
+        proxy: None,
+        connect_timeout: PATIENCE,
+        concurrency: 1,
+    };
     let client = TlsClient::new(connecting, &[]).map_err(|e| unreachable(e.to_string()))?.get();
     let answer = client.get(format!("http://{address}/status")).timeout(PATIENCE).send().await;
     let answer = answer.map_err(|e| unreachable(chain(&e.without_url())))?;
@@ -86,12 +91,19 @@ fn shown(before: &Status, status: &Status) -> String {
         let down = if collector.down { "  fails; not asked for a while" } else { "" };
         line(format!("collector  {}{down}", collector.url));
     }
-    let linger = if status.linger_factor > 1 { format!(", linger × {}", status.linger_factor) } else { String::new() };
+    let linger = if status.linger_factor > 1 {
+        format!(", linger × {}", status.linger_factor)
+    } else {
+        String::new()
+    };
     line(match &status.held_back {
         None => format!("sending    up to {} batches at a time{linger}", status.window_batches),
         Some(held) => format!(
             "sending    held back for {} already, and {} more: {} ({})",
-            span(held.since_ms), span(held.for_ms), held.reason, held.detail
+            span(held.since_ms),
+            span(held.for_ms),
+            held.reason,
+            held.detail
         ),
     });
     let reading = &status.reading;
@@ -104,11 +116,20 @@ fn shown(before: &Status, status: &Status) -> String {
     if !reading.losses.is_empty() {
         text.push_str("\nlost (losses.ndjson in the state directory has all):\n");
         for loss in reading.losses.iter().rev().take(LOSSES).rev() {
-            let of = |key: &str| loss.get(key).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+            let of = |key: &str| {
+                loss.get(key).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+            };
             let part = |key: &str| of(key).unwrap_or_default();
             // Writing to a string can't fail.
-            let _infallible = writeln!(text, "  {}  {}  {}  bytes {} to {}", printable(&part("at")), printable(&part("reason")),
-                printable(&part("file")), printable(&part("start")), printable(&part("end")));
+            let _infallible = writeln!(
+                text,
+                "  {}  {}  {}  bytes {} to {}",
+                printable(&part("at")),
+                printable(&part("reason")),
+                printable(&part("file")),
+                printable(&part("start")),
+                printable(&part("end"))
+            );
         }
     }
     text

@@ -24,7 +24,8 @@ async fn it_shows_each_file_and_what_holds_it_back() {
     assert_eq!(none.code, Some(3), "{}", none.log);
     assert!(none.log.contains("no agent answers"), "{}", none.log);
 
-    let agent = place.start(&collector.url(), &["--admin", &admin, "--window-batches", "1", "--linger", "10ms", &file]);
+    let agent = place
+        .start(&collector.url(), &["--admin", &admin, "--window-batches", "1", "--linger", "10ms", &file]);
     until("all is taken", || collector.taken.messages().len() == 50).await;
     let mut seen = Value::Null;
     for _ in 0..100 {
@@ -36,7 +37,11 @@ async fn it_shows_each_file_and_what_holds_it_back() {
     }
     let size = std::fs::metadata(place.path("app.log")).unwrap().len();
     assert_eq!((&seen["unsettled_batches"], &seen["held_back"]), (&0.into(), &Value::Null), "{seen}");
-    assert_eq!((&seen["files"][0]["position"], &seen["files"][0]["behind_bytes"]), (&size.into(), &0.into()), "{seen}");
+    assert_eq!(
+        (&seen["files"][0]["position"], &seen["files"][0]["behind_bytes"]),
+        (&size.into(), &0.into()),
+        "{seen}"
+    );
 
     // The collector wants patience: that is no trouble. Then it wants a token: that is.
     let mut problem = Problem::new(ProblemCode::QueueFull, "the queue is full");
