@@ -7,6 +7,7 @@ use crate::{batch, dlq, query, token, up, verify};
 use clap::{Args, Parser, Subcommand};
 use logweir_queue::Access;
 use logweir_telemetry::logs::{LogArgs, LogFormat};
+use logweir_telemetry::postgres::PostgresAccess;
 use logweir_telemetry::redact::SecretUrl;
 use std::path::PathBuf;
 
@@ -63,10 +64,12 @@ pub(crate) struct Shared {
     redis: Option<SecretUrl>,
     #[command(flatten, next_help_heading = PLACES)]
     pub(crate) redis_access: Access,
-    /// The Postgres that holds the counts, such as postgres://logweir@127.0.0.1/logweir [default: that of a
-    /// running `logweir up`]
+    /// The Postgres that holds the counts, such as postgres://logweir@127.0.0.1/logweir; with ?sslmode=verify-full for
+    /// TLS [default: that of a running `logweir up`]
     #[arg(long, global = true, value_name = "URL", help_heading = PLACES)]
     postgres: Option<SecretUrl>,
+    #[command(flatten, next_help_heading = PLACES)]
+    pub(crate) postgres_access: PostgresAccess,
     /// Where `logweir up` keeps everything [default: $XDG_STATE_HOME/logweir or ~/.local/state/logweir; for root
     /// /var/lib/logweir/up]
     #[arg(long, global = true, value_name = "DIR", help_heading = PLACES)]

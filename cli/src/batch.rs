@@ -123,7 +123,7 @@ struct Ledger {
 
 /// Answers the question.
 pub(crate) async fn run(args: &Args, shared: &Shared) -> anyhow::Result<Exit> {
-    let database = Database::connect(&shared.postgres()?).await?;
+    let database = Database::open(shared).await?;
     let mut search =
         Search { place: Place::open(shared)?, batch: args.batch, until: Instant::now() + PATIENCE };
     let mut answer = search.look(&database).await?;

@@ -1,14 +1,23 @@
 //! One connection to Postgres, with a deadline on everything.
 
+use crate::args::Shared;
 use crate::failure::Failure;
+use logweir_telemetry::postgres::{PostgresAccess, Route};
 use logweir_telemetry::redact::SecretUrl;
 use std::error::Error as _;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::tls::TlsStream;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Config, NoTls, Row, SimpleQueryMessage};
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Row, SimpleQueryMessage};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -26,39 +35,69 @@ pub(crate) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 pub(crate) struct Database {
     client: Client,
     url: SecretUrl,
+    /// A commit was answered though its standby had not confirmed it.
+    lonely_commit: Arc<AtomicBool>,
     /// Drives the connection; dropping it ends the task.
     _tasks: JoinSet<()>,
 }
 
 impl Database {
+    /// Connects to the Postgres that the flags name.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub(crate) async fn open(shared: &Shared) -> Result<Self, Failure> {
+        Self::connect(&shared.postgres()?, &shared.postgres_access).await
+    }
+
     /// Connects.
     ///
     /// # Errors
     /// [`Failure`].
-    pub(crate) async fn connect(url: &SecretUrl) -> Result<Self, Failure> {
-        let mut config: Config = url.expose().parse().map_err(|e: tokio_postgres::Error| {
-            Failure::Usage(format!("--postgres {url} is no Postgres URL: {}", cause_of(&e)))
-        })?;
+    pub(crate) async fn connect(url: &SecretUrl, access: &PostgresAccess) -> Result<Self, Failure> {
+        let usage = |why: String| Failure::Usage(format!("--postgres {url}: {why}"));
+        let route = Route::new(url, access).map_err(usage)?;
+        let mut config: Config = route
+            .url()
+            .parse()
+            .map_err(|e: tokio_postgres::Error| usage(format!("it is no Postgres URL: {}", cause_of(&e))))?;
         config.application_name("logweir").connect_timeout(CONNECT);
+        if let Some(password) = route.password().map_err(usage)? {
+            if config.get_password().is_some() {
+                return Err(usage(
+                    "there is a password in it, and a --postgres-password-file: give one".into(),
+                ));
+            }
+            config.password(password);
+        }
+        let tls = route.tls().map_err(usage)?;
         let unreachable =
             |cause: String| Failure::Unreachable { what: "Postgres", url: url.clone(), cause, remedy: REACH };
-        let mut tasks = JoinSet::new();
+        let (mut tasks, lonely_commit) = (JoinSet::new(), Arc::new(AtomicBool::new(false)));
+        let noticed = Arc::clone(&lonely_commit);
         let connecting = async {
-            let (client, connection) = config.connect(NoTls).await?;
-            tasks.spawn(async move {
-                if let Err(error) = connection.await {
-                    tracing::debug!(%error, "the connection to Postgres broke");
+            let client = match tls {
+                None => {
+                    let (client, connection) = config.connect(NoTls).await?;
+                    tasks.spawn(drive(connection, noticed));
+                    client
                 }
-            });
+                Some(tls) => {
+                    let tls = MakeRustlsConnect::new(tls);
+                    let (client, connection) = config.ssl_mode(SslMode::Require).connect(tls).await?;
+                    tasks.spawn(drive(connection, noticed));
+                    client
+                }
+            };
             client.batch_execute(&format!("SET statement_timeout = {STATEMENT_IN_POSTGRES_MS}")).await?;
             Ok(client)
         };
-        let client = match timeout(CONNECT, connecting).await {
+        let client = match timeout(CONNECT, Box::pin(connecting)).await {
             Ok(Ok(client)) => client,
             Ok(Err(e)) => return Err(unreachable(cause_of(&e))),
             Err(_) => return Err(unreachable(format!("no answer within {CONNECT:?}"))),
         };
-        Ok(Self { client, url: url.clone(), _tasks: tasks })
+        Ok(Self { client, url: url.clone(), lonely_commit, _tasks: tasks })
     }
 
     /// The rows of one statement.
@@ -79,7 +118,9 @@ impl Database {
     /// [`Failure`].
     pub(crate) async fn begin(&self) -> Result<(), Failure> {
         // Whoever turned synchronous_commit off for this user meant other programs.
+        // Its number is what is known again at the commit.
         let sql = "BEGIN ISOLATION LEVEL READ COMMITTED;
+                   SELECT pg_current_xact_id();
                    SELECT set_config('synchronous_commit', 'on', true)
                    WHERE current_setting('synchronous_commit') = 'off'";
         self.simple(sql).await.map(drop)
@@ -91,9 +132,18 @@ impl Database {
     /// # Errors
     /// [`Failure`]; whether it took effect is unknown then.
     pub(crate) async fn commit(&self) -> Result<(), Failure> {
-        let answers = self.simple("SELECT pg_current_xact_id(); COMMIT").await?;
-        let ours = answers.iter().any(|answer| matches!(answer, SimpleQueryMessage::Row(_)));
-        if ours { Ok(()) } else { Err(self.trouble("the transaction was gone before its commit")) }
+        let answers = self.simple("SELECT pg_current_xact_id_if_assigned(); COMMIT").await?;
+        let ours = answers.iter().any(|answer| match answer {
+            SimpleQueryMessage::Row(row) => row.get(0).is_some(),
+            _ => false,
+        });
+        if !ours {
+            return Err(self.trouble("the transaction was gone before its commit"));
+        }
+        if self.lonely_commit.load(Ordering::Relaxed) {
+            return Err(self.trouble("the commit was answered before its standby had it"));
+        }
+        Ok(())
     }
 
     async fn simple(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Failure> {
@@ -128,6 +178,24 @@ impl Database {
 
     fn unreachable(&self, cause: String, remedy: &'static str) -> Failure {
         Failure::Unreachable { what: "the counts in Postgres", url: self.url.clone(), cause, remedy }
+    }
+}
+
+/// Reads from the server until it ends.
+async fn drive<S, T>(mut connection: tokio_postgres::Connection<S, T>, lonely_commit: Arc<AtomicBool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: TlsStream + Unpin,
+{
+    while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
+        match message {
+            // Before the answer to a commit: the wait for its standby was cancelled, and it stands on this server alone.
+            Ok(AsyncMessage::Notice(notice)) if notice.routine() == Some("SyncRepWaitForLSN") => {
+                lonely_commit.store(true, Ordering::Relaxed);
+            }
+            Ok(_) => {}
+            Err(error) => return tracing::debug!(%error, "the connection to Postgres broke"),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use logweir_proto::encoding::Encoding;
 use logweir_proto::{BatchId, ProducerId, Seq};
 use logweir_queue::{Ack, Burial, DeadLimits, Enqueued, NewEntry, Queue, QueueLimits, Settings, Shards};
 use serde_json::{Value, json};
+use std::io::{Read as _, Write as _};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -97,8 +98,9 @@ async fn bury(queue: &Queue, producer: u128, seq: u64) -> String {
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        self.server.kill().unwrap();
-        self.server.wait().unwrap();
+        // One that has ended is as good.
+        let _gone = self.server.kill();
+        let _gone = self.server.wait();
     }
 }
 
@@ -124,7 +126,9 @@ async fn dead_letters_are_listed_shown_and_replayed() {
     assert_eq!((code, listed_ids), (0, ids.iter().map(String::as_str).collect()));
     assert_eq!(listed[1]["seq"], 4);
     assert_eq!(listed[1]["error"], "it can't be counted");
-    assert_eq!(ask(&["list", "--limit", "9"]).1.as_array().unwrap().len(), 9);
+    let (_, cut, stderr) = ask(&["list", "--limit", "9"]);
+    assert_eq!(cut.as_array().unwrap().len(), 9);
+    assert!(stderr.contains("these are 9 of 12"), "{stderr}");
 
     let (code, shown, _) = ask(&["show", &ids[0]]);
     assert_eq!(code, 0);
@@ -147,6 +151,72 @@ async fn dead_letters_are_listed_shown_and_replayed() {
     assert_eq!((code, replayed["replayed"].as_array().unwrap().len()), (0, 11));
     assert_eq!(ask(&["list"]).1, json!([]));
     assert_eq!(redis.queue().depth().await.unwrap().entries, 12);
+}
+
+/// Whatever is left in an environment gives nothing up.
+#[tokio::test]
+async fn what_can_not_be_undone_is_said_on_the_command_line() {
+    let redis = Redis::start().await;
+    redis.dead_letter(1).await;
+    let home = tempfile::tempdir().unwrap();
+    for what in ["drop", "replay"] {
+        let mut command = logweir(&home, &["dlq", what, "--redis", &redis.url()]);
+        let Output { status, stderr, .. } =
+            command.env("LOGWEIR_ALL", "true").env("LOGWEIR_YES", "true").output().unwrap();
+        let stderr = String::from_utf8(stderr).unwrap();
+        assert!(status.code() == Some(2) && stderr.contains("<ID>"), "{status}: {stderr}");
+    }
+    // Without anybody who could be asked, it must be said, too.
+    let (code, stdout, stderr) = output(&home, &["dlq", "drop", "--all", "--redis", &redis.url()]);
+    assert!((code, stdout.as_str()) == (2, "") && stderr.contains("--yes"), "{stderr}");
+    assert_eq!(redis.queue().depth().await.unwrap().dead, 1);
+}
+
+/// A person who answers no is told, and so is the program that reads the document.
+#[tokio::test]
+async fn nothing_is_dropped_when_the_answer_is_no() {
+    let redis = Redis::start().await;
+    redis.dead_letter(1).await;
+    let home = tempfile::tempdir().unwrap();
+    let terminal = rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR).unwrap();
+    rustix::pty::unlockpt(&terminal).unwrap();
+    let name = rustix::pty::ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
+    let stdin = std::fs::File::options().read(true).write(true).open(name).unwrap();
+    let words = ["dlq", "drop", "--all", "--json", "--redis", &redis.url()];
+    let asked =
+        logweir(&home, &words).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::fs::File::from(terminal).write_all(b"n\n").unwrap();
+    let Output { status, stdout, stderr } = asked.wait_with_output().unwrap();
+    let document: Value = serde_json::from_slice(&stdout).unwrap();
+    assert_eq!((status.code(), document), (Some(1), json!({"dropped": [], "unknown": []})));
+    let stderr = String::from_utf8(stderr).unwrap();
+    assert!(stderr.contains("[y/N]") && stderr.contains("nothing was dropped"), "{stderr}");
+    assert_eq!(redis.queue().depth().await.unwrap().dead, 1);
+}
+
+/// Redis dies while the list is being read: what was listed is a whole document, and the exit code tells.
+#[tokio::test]
+async fn a_list_that_breaks_off_is_a_document() {
+    let mut redis = Redis::start().await;
+    let queue = redis.queue();
+    for seq in 1..=3_000 {
+        bury(&queue, 7, seq * 3).await;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let words = ["dlq", "list", "--limit", "10000", "--json", "--redis", &redis.url()];
+    let mut list = logweir(&home, &words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdout = list.stdout.take().unwrap();
+    let mut text = vec![0];
+    // It has begun, and can't go far: nobody reads what it writes.
+    stdout.read_exact(&mut text).unwrap();
+    redis.server.kill().unwrap();
+    redis.server.wait().unwrap();
+    stdout.read_to_end(&mut text).unwrap();
+    let listed: Vec<Value> = serde_json::from_slice(&text).unwrap();
+    assert!(!listed.is_empty() && listed.len() < 3_000, "{}", listed.len());
+    let Output { status, stderr, .. } = list.wait_with_output().unwrap();
+    let stderr = String::from_utf8(stderr).unwrap();
+    assert!(status.code() == Some(3) && stderr.contains("LOGWEIR_REDIS"), "{status}: {stderr}");
 }
 
 #[tokio::test]

@@ -65,8 +65,12 @@ impl Rig {
     }
 
     async fn post(&self, producer: Uuid, service: &str) {
+        self.post_at(now_ms(), producer, service).await;
+    }
+
+    async fn post_at(&self, at_ms: i64, producer: Uuid, service: &str) {
         let lines: Vec<Vec<u8>> =
-            (0..EVENTS).map(|n| event(now_ms(), service, "info", &format!("number {n}"))).collect();
+            (0..EVENTS).map(|n| event(at_ms, service, "info", &format!("number {n}"))).collect();
         let post = Post::ndjson([lines.join(&b'\n'), b"\n".to_vec()].concat()).agent("web-1");
         post.batch(producer, 1).send_until_taken(self.to, LIMIT).await;
     }
@@ -113,7 +117,7 @@ fn producer(n: usize) -> Uuid {
 async fn what_is_dropped_never_counts_and_is_noted_once() {
     let rig = Rig::start(1).await;
     let mine = producer(1);
-    rig.post(mine, "poison").await;
+    rig.post_at(now_ms() + 300_000, mine, "poison").await;
     rig.drained(1).await;
     assert_eq!(rig.state(mine), (0, json!("dead")));
     let file = rig.stack.dir().join("dead.ndjson");
@@ -140,6 +144,11 @@ async fn what_is_dropped_never_counts_and_is_noted_once() {
     assert_eq!((row.get::<_, Uuid>(0), row.get::<_, &str>(1)), (mine, "web-1"));
     assert_eq!((row.get::<_, &str>(2), row.get::<_, i64>(3)), ("dropped", 3));
     assert_eq!(row.get::<_, i64>(4), i64::try_from(bytes).unwrap());
+    // The row outlives its events, which are ahead of the clock.
+    let ahead = format!(
+        "SELECT count(*) FROM batch_ledger WHERE producer = '{mine}' AND updated_at > now() + interval '3 minutes'"
+    );
+    assert_eq!(rig.ask(&ahead).await, 1);
     let detail: String = row.get(5);
     assert!(detail.starts_with("numbers 1-3: ") && detail.contains("no_poison"), "{detail}");
     let (code, answer, _) = rig.logweir(&["batch", &format!("{mine}/2")]);

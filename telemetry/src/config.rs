@@ -11,6 +11,10 @@ use std::time::Duration;
 
 use crate::logs::LogArgs;
 
+/// The heading of flags that only the command line may give, since they choose or confirm what can't be undone: they have
+/// neither a variable nor a key.
+pub const BY_HAND: &str = "Only on the command line";
+
 /// The flags that every service has; flatten them into its own.
 #[derive(Debug, Clone, Args)]
 pub struct CommonArgs {
@@ -100,10 +104,11 @@ fn config_path(argv: &[OsString]) -> Option<OsString> {
 }
 
 fn is_setting(arg: &Arg) -> bool {
-    !matches!(
-        arg.get_action(),
-        ArgAction::Help | ArgAction::HelpLong | ArgAction::HelpShort | ArgAction::Version
-    )
+    arg.get_help_heading() != Some(BY_HAND)
+        && !matches!(
+            arg.get_action(),
+            ArgAction::Help | ArgAction::HelpLong | ArgAction::HelpShort | ArgAction::Version
+        )
 }
 
 /// Gives each flag its variable.
@@ -205,6 +210,8 @@ mod tests {
         redis: String,
         #[arg(long)]
         once: bool,
+        #[arg(long, help_heading = BY_HAND)]
+        yes: bool,
         paths: Vec<String>,
     }
 
@@ -259,6 +266,16 @@ mod tests {
         assert_eq!(arg.get_env().unwrap(), "LOGWEIR_BATCH_BYTES");
         let help = command.clone().render_long_help().to_string();
         assert!(help.contains("LOGWEIR_REDIS") && help.contains("500ms"), "{help}");
+    }
+
+    #[test]
+    fn what_is_confirmed_is_confirmed_on_the_command_line() {
+        let command = with_environment(Demo::command());
+        let arg = command.get_arguments().find(|a| a.get_long() == Some("yes")).unwrap();
+        assert_eq!(arg.get_env(), None);
+        let refused = run("yes = true\nredis = \"a\"", &[]).unwrap_err();
+        assert!(refused.contains("unknown key \"yes\""), "{refused}");
+        assert!(run("redis = \"a\"", &["--yes"]).unwrap().yes);
     }
 
     #[test]

@@ -7,11 +7,12 @@
 //!        └─► SIGTERM or SIGINT ─► CancellationToken     shutdown
 //! ```
 //!
-//! This crate must never know what a service does: no event, no Redis, no Postgres.
+//! This crate must never know what a service does: no event, no Redis, and of Postgres only how one gets in (postgres).
 
 pub mod admin;
 pub mod config;
 pub mod exit;
 pub mod logs;
+pub mod postgres;
 pub mod redact;
 pub mod shutdown;

@@ -4,6 +4,7 @@ use crate::batch::Bounds;
 use clap::{Parser, Subcommand};
 use logweir_queue::{Access, Ack, DeadLimits, Shards};
 use logweir_telemetry::config::{CommonArgs, duration, size};
+use logweir_telemetry::postgres::PostgresAccess;
 use logweir_telemetry::redact::SecretUrl;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -29,9 +30,12 @@ pub struct Args {
     /// How to get in.
     #[command(flatten)]
     pub redis_access: Access,
-    /// Postgres, such as postgres://user:password@host:5432/database
+    /// Postgres, such as postgres://user:password@host:5432/database; with ?sslmode=verify-full for TLS
     #[arg(long, default_value = "postgres://logweir@127.0.0.1/logweir", value_name = "URL", global = true)]
     pub postgres: SecretUrl,
+    /// How to get in.
+    #[command(flatten)]
+    pub postgres_access: PostgresAccess,
     /// Work only where commits wait for a standby: not ready unless synchronous_standby_names is set in Postgres
     #[arg(long, global = true)]
     pub postgres_sync_standby: bool,

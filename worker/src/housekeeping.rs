@@ -2,7 +2,7 @@
 //! counter. One worker does it at a time.
 
 use crate::Shared;
-use crate::failure::Failure;
+use crate::failure::{Failure, What};
 use crate::partitions::{self, DAY_MS, day_of};
 use crate::postgres::within;
 use jiff::Timestamp;
@@ -32,22 +32,35 @@ pub(crate) async fn run(shared: &Shared, stop: CancellationToken) {
     let mut ticks = interval(shared.args.housekeeping);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut reader = shared.queue.reader(&crate::consumer_name("housekeeping"));
-    let mut walk = Walk::default();
+    let (mut walk, mut said) = (Walk::default(), None);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         let round = async {
             shared.schema.ready().await;
             let round = Box::pin(round(shared, &mut walk));
-            match within(DEADLINE, "for housekeeping", round).await {
-                Ok(()) => {}
-                Err(Failure::World(trouble)) => tracing::debug!(error = %trouble, "housekeeping is put off"),
-                Err(Failure::Batch(error)) => tracing::warn!(%error, "housekeeping failed"),
-            }
+            tell(within(DEADLINE, "for housekeeping", round).await, &mut said);
             remove_consumers(&mut reader, shared.args.lease).await;
         };
         if stop.run_until_cancelled(round).await.is_none() {
             return;
         }
     }
+}
+
+/// What no wait mends is said once, until it is another or over.
+fn tell(round: Result<(), Failure>, said: &mut Option<String>) {
+    let lasting = match round {
+        Ok(()) => None,
+        Err(Failure::World(trouble)) if !matches!(trouble.what, What::Schema | What::Access) => {
+            tracing::debug!(error = %trouble, "housekeeping is put off");
+            return;
+        }
+        Err(Failure::World(trouble)) => Some(trouble.detail),
+        Err(Failure::Batch(error)) => Some(error),
+    };
+    if let Some(error) = lasting.as_ref().filter(|error| said.as_ref() != Some(error)) {
+        tracing::warn!(%error, "a part of housekeeping can't be done until somebody mends this; the rest is done");
+    }
+    *said = lasting;
 }
 
 async fn recount(queue: &Queue) {
@@ -72,34 +85,40 @@ async fn remove_consumers(reader: &mut Reader, lease: Duration) {
     }
 }
 
+/// Each step is tried, also after one that failed. Returns the first failure.
 async fn round(shared: &Shared, walk: &mut Walk) -> Result<(), Failure> {
     let mut connection = shared.database.connect().await?;
+    // The lock goes with the connection, whatever happens here.
     let lock = connection.query_one("SELECT pg_try_advisory_lock($1)", &[&LOCK]).await?;
     if !lock.try_get::<_, bool>(0)? {
         return Ok(());
     }
-    // The lock goes with the connection, whatever happens here.
     recount(&shared.queue).await;
-    let now = Timestamp::now().as_millisecond();
+    let (now, retention_ms) = (Timestamp::now().as_millisecond(), shared.args.retention_ms());
+    let made = make_ahead(&connection, now).await;
+    let dropped = drop_old(&mut connection, now.saturating_sub(retention_ms)).await;
+    // A day more, so that a late duplicate finds either its row or events that are too old.
+    let age_s = retention_ms.saturating_add(DAY_MS) as f64 / 1_000.0;
+    let deleted = walk.go_on(&connection, age_s).await;
+    made.and(dropped).and(deleted)
+}
+
+async fn make_ahead(client: &Client, now: i64) -> Result<(), Failure> {
     let days = BTreeSet::from([day_of(now), day_of(now + DAY_MS)]);
-    let made = partitions::make(&connection, &days).await?;
+    let made = partitions::make(client, &days).await?;
     if made > 0 {
         tracing::info!(made, "made partitions of log_counts");
     }
-    let retention_ms = shared.args.retention_ms();
-    let dropped = partitions::drop_old(&mut connection, now.saturating_sub(retention_ms)).await?;
+    Ok(())
+}
+
+async fn drop_old(client: &mut Client, oldest_ms: i64) -> Result<(), Failure> {
+    let dropped = partitions::drop_old(client, oldest_ms).await?;
     for partition in dropped.names {
         tracing::info!(%partition, "dropped a partition older than --retention");
     }
     if let Some(trouble) = dropped.put_off {
         tracing::debug!(error = %trouble, "a partition older than --retention is in use, and is dropped later");
-    }
-    // A day more, so that a late duplicate finds either its row or events that are too old.
-    let age_s = retention_ms.saturating_add(DAY_MS) as f64 / 1_000.0;
-    if let Some(Deleted { producers, losses }) = walk.go_on(&connection, age_s).await?
-        && producers + losses > 0
-    {
-        tracing::info!(producers, losses, "deleted rows older than --retention and a day");
     }
     Ok(())
 }
@@ -127,20 +146,26 @@ struct Walk {
     rest: u32,
 }
 
-struct Deleted {
-    producers: u64,
-    losses: u64,
-}
-
 impl Walk {
     /// Some pieces further, unless it rests. After an error the same piece comes again.
-    async fn go_on(&mut self, client: &Client, age_s: f64) -> Result<Option<Deleted>, Failure> {
+    async fn go_on(&mut self, client: &Client, age_s: f64) -> Result<(), Failure> {
         if self.rest > 0 {
             self.rest -= 1;
-            return Ok(None);
+            return Ok(());
         }
-        let mut deleted = Deleted { producers: 0, losses: delete_losses(client, age_s).await? };
+        let losses = delete_losses(client, age_s).await;
+        let producers = self.forget(client, age_s).await;
+        let deleted = [&losses, &producers].map(|deleted| *deleted.as_ref().unwrap_or(&0));
+        if deleted != [0, 0] {
+            let [losses, producers] = deleted;
+            tracing::info!(producers, losses, "deleted rows older than --retention and a day");
+        }
+        producers.and(losses).map(drop)
+    }
+
+    async fn forget(&mut self, client: &Client, age_s: f64) -> Result<u64, Failure> {
         let (look, forget) = (client.prepare(LOOK).await?, client.prepare(FORGET).await?);
+        let mut deleted = 0;
         for _ in 0..PIECES {
             let (mut old, mut seen, mut last) = (Vec::new(), 0, self.from);
             for row in client.query(&look, &[&self.from, &age_s, &PIECE]).await? {
@@ -151,7 +176,7 @@ impl Walk {
                 }
             }
             if !old.is_empty() {
-                deleted.producers += client.execute(&forget, &[&old, &age_s]).await?;
+                deleted += client.execute(&forget, &[&old, &age_s]).await?;
             }
             if seen < PIECE {
                 *self = Self { from: Uuid::nil(), rest: WALK_EVERY };
@@ -159,7 +184,7 @@ impl Walk {
             }
             self.from = last;
         }
-        Ok(Some(deleted))
+        Ok(deleted)
     }
 }
 

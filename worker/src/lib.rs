@@ -111,7 +111,7 @@ pub async fn migrate(args: &Args) -> Result<Vec<String>, SchemaError> {
 
 fn database(args: &Args) -> Result<Database, String> {
     args.validate()?;
-    let database = Database::new(&args.postgres, args.deadline)?;
+    let database = Database::new(&args.postgres, &args.postgres_access, args.deadline)?;
     Ok(database.insist_on_sync_standby(args.postgres_sync_standby))
 }
 

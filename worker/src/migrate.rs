@@ -54,13 +54,7 @@ impl From<tokio_postgres::Error> for SchemaError {
 /// Brings the schema up to date. Returns the names of what it applied, which may be none.
 pub(crate) async fn migrate(database: &Database) -> Result<Vec<String>, SchemaError> {
     let mut connection = database.connect().await?;
-    let mut applied = Err(SchemaError::Unavailable(String::new()));
-    within(DEADLINE, "to migrate the schema", async {
-        applied = apply(&mut connection).await;
-        Ok(())
-    })
-    .await?;
-    applied
+    within(DEADLINE, "to migrate the schema", async { Ok(apply(&mut connection).await) }).await?
 }
 
 async fn apply(connection: &mut Connection) -> Result<Vec<String>, SchemaError> {
@@ -70,11 +64,9 @@ async fn apply(connection: &mut Connection) -> Result<Vec<String>, SchemaError> 
             "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0",
         )
         .await?;
+    // Closing the connection frees it.
     connection.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await?;
-    let applied = run(connection).await;
-    // Closing the connection frees it too.
-    connection.execute("SELECT pg_advisory_unlock($1)", &[&LOCK]).await?;
-    applied
+    run(connection).await
 }
 
 async fn run(connection: &mut Connection) -> Result<Vec<String>, SchemaError> {

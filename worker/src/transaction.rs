@@ -135,7 +135,7 @@ async fn make_partitions(
 
 impl Session {
     async fn transaction(&mut self, batches: &[&Batch], oldest_ms: i64) -> Result<Committed, Failure> {
-        let (client, statements) = (&*self.connection, &self.statements);
+        let (client, statements) = (&self.connection, &self.statements);
         client.batch_execute("BEGIN").await?;
         let mut ledger = lock(client, statements, batches).await?;
         // Nothing here should panic; if it does, it is by the fault of a batch, and the others go on.
@@ -221,8 +221,15 @@ async fn write(
 /// Commits, and makes sure that it was one: after a failed statement Postgres answers COMMIT with a rollback and no
 /// error, and a pooler may have changed the connection. In the same message as COMMIT stands a statement that fails in
 /// a failed transaction, and has no number to tell where nothing was written.
-async fn commit(client: &Client) -> Result<(), Failure> {
+///
+/// Where it should have waited for a standby and didn't, its outcome is unknown: that standby may be promoted without it.
+/// The next try waits anew, if only for the locks that it took on what is counted.
+async fn commit(client: &Connection) -> Result<(), Failure> {
     let answers = client.simple_query("SELECT pg_current_xact_id_if_assigned(); COMMIT").await?;
+    if client.lonely_commit() {
+        let why = "a commit was answered before its standby had it (its wait was cancelled)";
+        return Err(Trouble::new(What::Timeout, why).into());
+    }
     let written = answers.iter().any(|answer| match answer {
         SimpleQueryMessage::Row(row) => row.get(0).is_some(),
         _ => false,

@@ -12,6 +12,7 @@ use crate::args::Shared;
 use crate::failure::Failure;
 use crate::output;
 use crate::postgres::Database;
+use logweir_telemetry::config::BY_HAND;
 use logweir_telemetry::exit::Exit;
 use serde::Serialize;
 use std::io::{self, BufRead as _, IsTerminal as _};
@@ -31,10 +32,10 @@ pub(super) struct Args {
     #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "ID")]
     ids: Vec<String>,
     /// All that there are at this moment
-    #[arg(long)]
+    #[arg(long, help_heading = BY_HAND)]
     all: bool,
     /// Don't ask
-    #[arg(long)]
+    #[arg(long, help_heading = BY_HAND)]
     yes: bool,
 }
 
@@ -61,6 +62,9 @@ pub(super) async fn run(letters: &Letters, args: &Args, shared: &Shared) -> anyh
     let ids = letters.chosen(&args.ids, args.all).await?;
     if args.all && !args.yes && !ids.is_empty() && !confirmed(ids.len())? {
         output::note("nothing was dropped");
+        if shared.json {
+            output::json(&Dropped::default())?;
+        }
         return Ok(Exit::Negative);
     }
     let mut done = Dropped::default();
@@ -97,7 +101,7 @@ async fn drop_each(
     if ids.is_empty() {
         return Ok(());
     }
-    let database = Database::connect(&shared.postgres()?).await?;
+    let database = Database::open(shared).await?;
     let place = &letters.0;
     let mut progress = Progress::of(ids.len());
     for id in ids {

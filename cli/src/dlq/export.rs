@@ -6,6 +6,7 @@ use crate::args::Shared;
 use crate::failure::Failure;
 use crate::output;
 use anyhow::Context as _;
+use logweir_telemetry::config::BY_HAND;
 use logweir_telemetry::exit::Exit;
 use serde_json::json;
 use std::fs::File;
@@ -30,7 +31,7 @@ pub(super) struct Args {
     #[arg(conflicts_with = "all", value_name = "ID")]
     ids: Vec<String>,
     /// All that there are at this moment
-    #[arg(long)]
+    #[arg(long, help_heading = BY_HAND)]
     all: bool,
 }
 

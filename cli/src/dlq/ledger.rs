@@ -7,6 +7,7 @@
 use super::letter::{self, Body};
 use crate::failure::Failure;
 use crate::postgres::{Database, Param};
+use logweir_proto::event::{self, Rules};
 use logweir_proto::{BatchId, ProducerId};
 use logweir_queue::{DeadLetter, Numbers};
 use std::ops::Range;
@@ -20,6 +21,8 @@ const MAX_EVENTS: u64 = 10_000_000;
 const VANISHED: usize = 5;
 /// The longest agent's name in the losses.
 const AGENT_CHARS: usize = 256;
+/// In Unix seconds.
+const YEAR_10000: i64 = 253_402_300_800;
 /// The most rows of losses that are looked through for one producer.
 const MAX_LOSSES: usize = 10_000;
 
@@ -40,26 +43,17 @@ pub(super) enum Given {
 
 /// Takes the numbers of a letter without counting them, and notes the loss.
 pub(super) async fn give_up(database: &Database, letter: &DeadLetter) -> Result<Given, Failure> {
-    match numbers(letter) {
-        Ok(numbers) => {
-            database.begin().await?;
-            let given = close(database, letter, &numbers).await;
-            finish(database, given).await
-        }
+    // An error ends the program, and with it the transaction.
+    database.begin().await?;
+    let given = match numbers(letter) {
+        Ok(numbers) => close(database, letter, &numbers).await?,
         Err(why) => {
-            database.begin().await?;
-            let noted = note_unnumbered(database, letter).await;
-            finish(database, noted.map(|()| Given::Unnumbered { why })).await
+            note_unnumbered(database, letter).await?;
+            Given::Unnumbered { why }
         }
-    }
-}
-
-async fn finish<T>(database: &Database, outcome: Result<T, Failure>) -> Result<T, Failure> {
-    match outcome {
-        Ok(value) => database.commit().await.map(|()| value),
-        // The error ends the program, and with it the transaction.
-        Err(failure) => Err(failure),
-    }
+    };
+    database.commit().await?;
+    Ok(given)
 }
 
 fn numbers(letter: &DeadLetter) -> Result<Numbers, String> {
@@ -88,11 +82,12 @@ async fn close(database: &Database, letter: &DeadLetter, numbers: &Numbers) -> R
     let count = |ranges: &mut dyn Iterator<Item = Range<u64>>| ranges.map(|r| r.end - r.start).sum::<u64>();
     let (lost, held) = (count(&mut new.iter().cloned()), count(&mut numbers.ranges()));
     if lost > 0 {
-        // Never back in time: the worker keeps a row for as long as the newest event that it counted.
+        // As the worker has it: never back in time, and a row outlives its events, which a late duplicate brings again.
         let sql = "UPDATE batch_ledger SET applied = applied + $2::text::int8multirange,
-                          updated_at = greatest(now(), updated_at)
+                          updated_at = greatest(now(), updated_at, to_timestamp($3))
                     WHERE producer = $1";
-        database.rows(sql, &[key.clone(), text]).await?;
+        let newest = newest_second(letter);
+        database.rows(sql, &[key.clone(), text, (&newest, Type::FLOAT8)]).await?;
         let agent = agent(letter);
         let (events, bytes) = (i64::try_from(lost).ok(), bytes(letter, numbers, &new));
         let detail = format!("numbers {}: {}", spans(&new), printable(&letter.error));
@@ -174,6 +169,15 @@ fn bytes(letter: &DeadLetter, numbers: &Numbers, new: &[Range<u64>]) -> Option<i
     let lines = numbers.ranges().flatten().zip(body.lines());
     let bytes = lines.filter(|(number, _)| is_new(number)).map(|(_, line)| line.len()).sum::<usize>();
     i64::try_from(bytes).ok()
+}
+
+/// The time of the newest event, where the body can be read and Postgres has that time.
+fn newest_second(letter: &DeadLetter) -> Option<f64> {
+    let body = Body::of(letter).ok()?;
+    let rules = Rules { max_bytes: usize::MAX, window: None };
+    let times = body.lines().filter_map(|line| Some(event::check(line, &rules).ok()?.timestamp_ms));
+    let second = times.max()?.div_euclid(1_000);
+    (0..YEAR_10000).contains(&second).then_some(second as f64)
 }
 
 /// What comes from outside may hold a NUL, which Postgres' text can't.

@@ -22,31 +22,38 @@ pub(super) struct Args {
     limit: usize,
 }
 
-/// Lists piece by piece: what is printed is forgotten.
 pub(super) async fn run(letters: &Letters, args: &Args, shared: &Shared) -> anyhow::Result<Exit> {
     let place = &letters.0;
     let mut out = Out { json: shared.json, rows: Vec::new(), printed: 0 };
+    let listed = list(letters, args.limit, &mut out).await;
+    if out.len() == 0 && listed.is_err() {
+        return listed.map(|()| Exit::Done);
+    }
+    // What was found before an error is a whole document all the same.
+    let printed = out.finish()?;
+    listed?;
+    let all = place.queue.depth().await.map_err(place.failure())?.dead;
+    if all > u64::try_from(printed)? {
+        output::note(&format!("these are {printed} of {all}; --limit {all} shows all"));
+    }
+    Ok(Exit::Done)
+}
+
+/// Lists piece by piece: what is printed is forgotten.
+async fn list(letters: &Letters, limit: usize, out: &mut Out) -> anyhow::Result<()> {
+    let place = &letters.0;
     let mut after: Option<EntryId> = None;
-    let mut left = args.limit;
-    while left > 0 {
+    while out.len() < limit {
         let looked = place.queue.look_at_dead(after.as_ref(), None).await.map_err(place.failure())?;
-        let taken = looked.found.len().min(left);
-        left -= taken;
-        out.rows.extend(looked.found.iter().take(taken).map(Listed::of));
+        let left = limit - out.len();
+        out.rows.extend(looked.found.iter().take(left).map(Listed::of));
         out.print(ROWS)?;
         after = looked.next;
         if after.is_none() {
             break;
         }
     }
-    let printed = out.finish()?;
-    if !shared.json {
-        let all = place.queue.depth().await.map_err(place.failure())?.dead;
-        if all > u64::try_from(printed)? {
-            output::note(&format!("these are {printed} of {all}; --limit {all} shows all"));
-        }
-    }
-    Ok(Exit::Done)
+    Ok(())
 }
 
 struct Out {
@@ -56,6 +63,11 @@ struct Out {
 }
 
 impl Out {
+    /// How many there are so far, printed or not.
+    fn len(&self) -> usize {
+        self.printed + self.rows.len()
+    }
+
     /// Prints what waits, when it is so much.
     fn print(&mut self, least: usize) -> anyhow::Result<()> {
         if self.rows.is_empty() || self.rows.len() < least {

@@ -6,6 +6,7 @@ use crate::args::Shared;
 use crate::failure::Failure;
 use crate::output;
 use logweir_queue::{EntryId, Replay};
+use logweir_telemetry::config::BY_HAND;
 use logweir_telemetry::exit::Exit;
 use serde::Serialize;
 
@@ -23,7 +24,7 @@ pub(super) struct Args {
     #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "ID")]
     ids: Vec<String>,
     /// All that there are at this moment; what dies again meanwhile is left alone
-    #[arg(long)]
+    #[arg(long, help_heading = BY_HAND)]
     all: bool,
 }
 

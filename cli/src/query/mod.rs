@@ -134,7 +134,7 @@ pub(crate) async fn run(args: &Args, shared: &Shared) -> anyhow::Result<Exit> {
     let mut keys = args.by.clone();
     keys.sort_unstable();
     keys.dedup();
-    let database = Database::connect(&shared.postgres()?).await?;
+    let database = Database::open(shared).await?;
     if args.errors {
         let params = filter.params();
         let rows = database.rows(&sql::errors(), &params[..3]).await?;

@@ -8,6 +8,7 @@ use super::system::System;
 use crate::postgres::Database;
 use anyhow::Context as _;
 use logweir_queue::{Ack, Queue, Settings};
+use logweir_telemetry::postgres::PostgresAccess;
 use std::fs::DirBuilder;
 use std::os::unix::fs::{DirBuilderExt as _, chown};
 use std::path::Path;
@@ -70,7 +71,8 @@ pub(super) async fn postgres(plan: &Plan, system: &mut System) -> anyhow::Result
 
 /// Whether Postgres answers.
 pub(super) async fn postgres_ready(plan: &Plan) -> Result<(), String> {
-    let database = Database::connect(&plan.postgres).await.map_err(|e| e.to_string())?;
+    let database =
+        Database::connect(&plan.postgres, &PostgresAccess::default()).await.map_err(|e| e.to_string())?;
     database.rows("SELECT 1", &[]).await.map(drop).map_err(|e| e.to_string())
 }
 

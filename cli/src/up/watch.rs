@@ -5,6 +5,7 @@ use super::metrics::Metrics;
 use super::plan::{Plan, Role};
 use crate::failure::Failure;
 use crate::postgres::Database;
+use logweir_telemetry::postgres::PostgresAccess;
 use logweir_telemetry::redact::SecretUrl;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -139,7 +140,7 @@ impl Watch {
     async fn counts(&mut self) -> Result<Counts, Failure> {
         let database = match self.database.take() {
             Some(database) => database,
-            None => Database::connect(&self.postgres).await?,
+            None => Database::connect(&self.postgres, &PostgresAccess::default()).await?,
         };
         let sql = "SELECT service, level, sum(count)::bigint FROM log_counts GROUP BY 1, 2";
         let rows = database.rows(sql, &[]).await?;

@@ -161,7 +161,7 @@ async fn cells_of_postgres(
     services: &[String],
     (first_ms, last_ms): (i64, i64),
 ) -> anyhow::Result<Vec<(count::Cell, u64)>> {
-    let database = Database::connect(&shared.postgres()?).await?;
+    let database = Database::open(shared).await?;
     let limit = i64::try_from(MAX_CELLS + 1)?;
     let rows = database
         .rows(

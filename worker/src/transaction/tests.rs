@@ -21,7 +21,8 @@ use std::time::Duration;
 
 async fn database() -> (Postgres, Database) {
     let server = Postgres::start().await;
-    let database = Database::new(&server.url().parse().unwrap(), Duration::from_secs(10)).unwrap();
+    let database =
+        Database::new(&server.url().parse().unwrap(), &Default::default(), Duration::from_secs(10)).unwrap();
     (server, database)
 }
 
@@ -102,7 +103,9 @@ async fn a_constraint_that_is_checked_at_the_commit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn failures_are_told_apart() {
     let server = Postgres::start().await;
-    let database = Database::new(&server.url().parse().unwrap(), Duration::from_millis(600)).unwrap();
+    let database =
+        Database::new(&server.url().parse().unwrap(), &Default::default(), Duration::from_millis(600))
+            .unwrap();
     migrate(&database).await.unwrap();
     let mut store = Store::new(database);
     store.apply(&[&batch(1, 1, "a")], 0).await.unwrap();

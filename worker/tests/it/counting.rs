@@ -183,6 +183,32 @@ async fn workers_side_by_side_count_exactly() {
     }
 }
 
+/// Batches of many producers that all count for the same cells, in every order: transactions wait for one another, and
+/// never in a circle.
+#[tokio::test(flavor = "multi_thread")]
+async fn hot_cells_in_any_order_never_deadlock() {
+    let rig = Rig::start().await;
+    const SERVICES: usize = 60;
+    let at = now_ms();
+    let mut lines: Vec<String> =
+        (0..SERVICES).map(|service| line(at, &format!("s{service}"), "info")).collect();
+    for producer in 1..=240 {
+        lines.rotate_left(7);
+        lines.swap(3, 40);
+        rig.put(&Batch::of_lines(producer, 1, &lines)).await;
+    }
+    let flags = ["--group", "3", "--concurrency", "4"];
+    let workers = [rig.worker(&flags).await, rig.worker(&flags).await];
+    rig.drained().await;
+    let cells = "SELECT count(*), min(count), max(count) FROM log_counts";
+    assert_eq!(rig.postgres.row(cells).await, format!("{SERVICES} 240 240"));
+    assert_eq!(rig.postgres.row("SELECT sum(deadlocks) FROM pg_stat_database").await, "0");
+    for worker in workers {
+        assert_eq!(worker.metric("logweir_worker_world_retries_total{what=\"conflict\"}"), 0.0);
+        worker.stop().await;
+    }
+}
+
 /// The row is being changed by another transaction when the worker comes: what counts is what it says afterwards.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_locked_row_is_what_counts() {

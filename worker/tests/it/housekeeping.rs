@@ -68,3 +68,27 @@ async fn a_wrong_byte_counter_is_set_right() {
     assert_eq!(rig.depth().await.bytes, 0);
     worker.stop().await;
 }
+
+/// A part that can't be done keeps no other from being done.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_part_is_done_for_itself() {
+    let rig = Rig::start().await;
+    let worker = rig.worker(&["--housekeeping", "50ms"]).await;
+    rig.put(&Batch::new(1, 1, 5, "api")).await;
+    rig.drained().await;
+    worker.stop().await;
+    rig.postgres
+        .run(
+            "ALTER FUNCTION logweir_make_partition(date) RENAME TO gone;
+             UPDATE batch_ledger SET updated_at = now() - interval '1 year';
+             INSERT INTO losses (at, reason) VALUES (now() - interval '1 year', 'x');
+             SELECT gone('2001-01-01')",
+        )
+        .await;
+    let worker = rig.worker(&["--housekeeping", "50ms"]).await;
+    for old in ["batch_ledger", "losses", "pg_class WHERE relname = 'log_counts_20010101'"] {
+        let left = format!("SELECT count(*) FROM {old}");
+        eventually(&left, async || rig.postgres.row(&left).await == "0").await;
+    }
+    worker.stop().await;
+}

@@ -20,4 +20,5 @@ mod schema;
 mod shards;
 mod silence;
 mod standby;
+mod tls;
 mod world;

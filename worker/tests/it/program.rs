@@ -19,7 +19,9 @@ fn wrong_settings_end_with_2_and_say_what_is_right() {
         (&["--group", "0"], "--group"),
         (&["--postgres", "postgres://h:port/d"], "--postgres"),
         (&["--redis", "redis://:s3cret@h:port"], "--redis"),
-        (&["--postgres", "postgres://h/d?sslmode=require"], "TLS"),
+        (&["--postgres", "postgres://u:s3cret@h/d?sslmode=maybe"], "verify-full"),
+        (&["--postgres-ca-file", "/etc/hostname"], "sslmode"),
+        (&["--postgres", "postgres://u:s3cret@h/d", "--postgres-password-file", "/etc/hostname"], "give one"),
         (&["nonsense"], "nonsense"),
     ] {
         let output = run(args);

@@ -1,4 +1,4 @@
-//! `--postgres-sync-standby`. No standby runs here, so commits that wait for one would wait for ever: only the check is tested.
+//! Commits that wait for a standby. None runs here, so they would wait for ever.
 
 use crate::common::{Batch, Rig, eventually};
 
@@ -45,4 +45,33 @@ async fn it_insists_on_a_synchronous_standby() {
     worker.ready().await;
     worker.stop().await;
     assert_eq!(rig.postgres.row("SHOW synchronous_standby_names").await, "one");
+}
+
+/// Somebody cancels the wait of a commit for its standby. Postgres answers that it is done, with a warning that it may
+/// not be there: it is not acknowledged until a later wait is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_without_its_standby_is_not_acknowledged() {
+    let rig = Rig::start().await;
+    let worker = rig.worker(&["--concurrency", "1", "--max-attempts", "1", "--housekeeping", "1h"]).await;
+    rig.put(&Batch::new(1, 1, 5, "api")).await;
+    rig.drained().await;
+    let person = rig.postgres.connect().await;
+    person.batch_execute("SET synchronous_commit = local").await.unwrap();
+    set(&rig, &["ALTER SYSTEM SET synchronous_standby_names = 'nobody'"]).await;
+    rig.put(&Batch::new(1, 6, 5, "api")).await;
+    let cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity
+                  WHERE wait_event = 'SyncRep' AND application_name = 'logweir-worker'";
+    for _ in 0..3 {
+        eventually("its wait is cancelled", async || person.execute(cancel, &[]).await.unwrap() > 0).await;
+        eventually("that wait is over", async || person.execute(cancel, &[]).await.unwrap() == 0).await;
+    }
+    let retries = "logweir_worker_world_retries_total{what=\"timeout\"}";
+    eventually("it is tried again", async || worker.metric(retries) >= 3.0).await;
+    // It is there, but here alone.
+    assert_eq!((rig.count("api").await.0, rig.depth().await.entries), (10, 1));
+    set(&rig, &["ALTER SYSTEM RESET synchronous_standby_names"]).await;
+    rig.drained().await;
+    assert_eq!((rig.count("api").await.0, rig.depth().await.dead), (10, 0));
+    assert_eq!(worker.metric("logweir_worker_batches_total{result=\"duplicate\"}"), 1.0);
+    worker.stop().await;
 }

@@ -72,7 +72,7 @@ impl Servers {
         redis.cli(&["CONFIG", "SET", "appendfsync", "no"]);
         let database = |worker| {
             let url = format!("{}?application_name={}", postgres.url(), name(worker));
-            Database::new(&url.parse().unwrap(), Duration::from_secs(10)).unwrap()
+            Database::new(&url.parse().unwrap(), &Default::default(), Duration::from_secs(10)).unwrap()
         };
         migrate(&database(0)).await.unwrap();
         postgres.run(SLOW_COMMITS).await;

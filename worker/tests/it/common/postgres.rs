@@ -1,6 +1,8 @@
 //! A private Postgres process, made by `initdb`, and gone with its folder when dropped.
 
+use std::io::Write as _;
 use std::net::TcpListener;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -38,6 +40,17 @@ impl Postgres {
 
     pub(crate) fn url(&self) -> String {
         format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// A file of the server's own, in its folder.
+    pub(crate) fn put_file(&self, name: &str, text: &str) {
+        let path = self.dir.path().join("data").join(name);
+        let mut file = std::fs::OpenOptions::new();
+        let mut file = file.write(true).create(true).truncate(true).mode(0o600).open(&path).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        if let Some((uid, gid)) = user() {
+            std::os::unix::fs::chown(&path, Some(uid), Some(gid)).unwrap();
+        }
     }
 
     /// At once, without a word to its clients.
