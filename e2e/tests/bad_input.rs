@@ -203,7 +203,6 @@ async fn strange_lines_in_a_tailed_file_do_no_harm() {
         // These inherit the time of the line before, and the level by default.
         (b"{\"timestamp\":".to_vec(), "info"),
         (b"{\"message\":\"\xff\"}".to_vec(), "info"),
-        (b"\0\0\0\0".to_vec(), "info"),
         (b"\xff".to_vec(), "info"),
         (vec![b'y'; 100_000], "info"),
         (b"[1,2,3]".to_vec(), "info"),
@@ -216,9 +215,10 @@ async fn strange_lines_in_a_tailed_file_do_no_harm() {
     ];
     for (line, level) in &counted {
         source.write_lines(3).await;
-        // A line without a time takes the last one, so a good one comes before each.
+        // A line without a time takes the last one, so a good one comes before each: a JSON line, which is whole at
+        // once. A line of text would be continued by it.
         stack.truth.add(cell(ms, "s0", "debug"), "time");
-        source.write(format!("{time} DEBUG the time\n").as_bytes()).await;
+        source.write(&[event(ms, "s0", "debug", "the time").as_slice(), b"\n"].concat()).await;
         stack.truth.add(cell(ms, "s0", level), "strange");
         source.write(&[line.as_slice(), b"\n"].concat()).await;
     }
@@ -226,8 +226,15 @@ async fn strange_lines_in_a_tailed_file_do_no_harm() {
         source.write_lines(3).await;
         source.write(&[line.as_slice(), b"\n"].concat()).await;
     }
-    source.write(b"\n\r\n   \n").await;
+    source.write(b"\n\r\n   \n\0\0\0\0\n").await;
     source.write_lines(3).await;
+    // Events of several lines count once.
+    for _ in 0..3 {
+        stack.truth.add(cell(ms, "s0", "error"), "trace");
+        source
+            .write(format!("{time} ERROR it broke\njava.lang.Exception: x\n\tat A.b(A.java:7)\n").as_bytes())
+            .await;
+    }
 
     let agent = stack.add_agent(AgentSpec { collector: url, paths: vec![path], ..Default::default() });
     let state_dir = agent.state_dir.clone();

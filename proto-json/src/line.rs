@@ -20,6 +20,7 @@ mod assembly;
 mod container;
 mod continuation;
 mod encoding;
+mod extra;
 mod facts;
 mod fields;
 mod json;

@@ -15,11 +15,12 @@
 use super::container::{self, Outer};
 use super::continuation::{self, Trace};
 use super::encoding::Encoding;
+use super::extra::Extra;
 use super::facts::{By, Facts};
 use super::out::{push_integer, push_string};
 use super::state::{Carry, Cut, Kind};
 use super::text::{self, Head};
-use super::{Format, Settings, json, logfmt};
+use super::{Format, Settings, json, logfmt, place};
 use crate::Level;
 
 /// What becomes of a line that was shown.
@@ -192,6 +193,7 @@ impl<'s> Assembly<'s> {
                 open.bytes += len + 1;
                 open.lines += 1;
                 open.trace = trace.after(line);
+                open.second_line(line);
                 if let (Some(own), Some(outer)) = (&mut open.outer, outer) {
                     own.partial = outer.partial;
                 }
@@ -232,7 +234,7 @@ impl<'s> Assembly<'s> {
         if let Some(start) = &self.settings.multiline_start {
             return start.is_match(line);
         }
-        head.ms.is_some() || !(self.after.state.is_dated() || trace.takes(line))
+        head.begins || !(self.after.state.is_dated() || trace.takes(line))
     }
 
     /// A line continued an event.
@@ -302,10 +304,10 @@ impl<'s> Assembly<'s> {
         open.seen = Some(Seen::Text(head));
         let outer = open.outer;
         let state = &mut self.after.state;
-        state.saw_time(head.ms.is_some());
+        state.saw_time(head.begins);
         if outer.is_some() {
             state.vote(Kind::Container);
-        } else if head.ms.is_some() || head.level.is_some() {
+        } else if head.begins || head.level.is_some() {
             state.vote(Kind::Text);
         }
         // At once, since the next line may be looked at before this event is taken.
@@ -417,60 +419,18 @@ impl Open {
         self.outer.is_some_and(|outer| outer.partial)
     }
 
+    /// Some write the level into the line after the time.
+    fn second_line(&mut self, line: &[u8]) {
+        if let Some(Seen::Text(head)) = &mut self.seen
+            && std::mem::take(&mut head.level_follows)
+            && head.level.is_none()
+        {
+            head.level = place::level(line, false).map(|level| (level, "place, next line"));
+        }
+    }
+
     /// Whether a line was written where this event was written.
     fn is_beside(&self, outer: Option<Outer>) -> bool {
         self.outer.map(|own| own.stream) == outer.map(|other| other.stream)
-    }
-}
-
-/// What an event says besides its lines.
-pub(super) struct Extra<'a> {
-    pub(super) settings: &'a Settings,
-    pub(super) outer: Option<Outer>,
-    cut: bool,
-}
-
-impl Extra<'_> {
-    /// Whether there is nothing.
-    pub(super) fn is_empty(&self) -> bool {
-        self.outer.is_none() && !self.cut && self.settings.origin.is_none()
-    }
-
-    /// The time of an event without one of its own.
-    pub(super) fn time(&self, carry: &mut Carry, facts: &mut Facts) {
-        match self.outer.and_then(|outer| outer.ms) {
-            Some(ms) => (carry.timestamp_ms, facts.time) = (ms, By::Runtime),
-            None => facts.time = By::Before,
-        }
-    }
-
-    /// Appends `"name":"value"` for all that belongs into the attributes, with a comma before each where `more`.
-    pub(super) fn push_attributes(&self, out: &mut Vec<u8>, mut more: bool) {
-        let origin = self.settings.origin.as_ref();
-        let pairs = [
-            ("stream", self.outer.and_then(|outer| outer.stream).map(container::Stream::as_str)),
-            ("namespace", origin.map(|origin| origin.namespace.as_str())),
-            ("pod", origin.map(|origin| origin.pod.as_str())),
-            ("container", origin.map(|origin| origin.container.as_str())),
-            ("truncated", self.cut.then_some("true")),
-        ];
-        for (name, value) in pairs {
-            let Some(value) = value.filter(|value| !value.is_empty()) else { continue };
-            if std::mem::replace(&mut more, true) {
-                out.push(b',');
-            }
-            push_string(out, name.as_bytes());
-            out.push(b':');
-            push_string(out, value.as_bytes());
-        }
-    }
-
-    /// Appends `,"attributes":{…}` where there are any.
-    pub(super) fn push(&self, out: &mut Vec<u8>) {
-        if !self.is_empty() {
-            out.extend_from_slice(b",\"attributes\":{");
-            self.push_attributes(out, false);
-            out.push(b'}');
-        }
     }
 }

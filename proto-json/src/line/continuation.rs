@@ -14,6 +14,8 @@ pub(super) enum Trace {
     Python,
     /// After `panic: …` or `goroutine 1 [running]:`.
     Go,
+    /// After `thread 'main' panicked at …:`, before the message.
+    Rust,
 }
 
 /// How lines begin that are part of a stack trace.
@@ -51,13 +53,12 @@ const BEGINNINGS: [&[u8]; 22] = [
 ];
 
 /// How events begin that are stack traces themselves: nothing was logged before them.
-const HEADINGS: [&[u8]; 6] = [
+const HEADINGS: [&[u8]; 5] = [
     b"Traceback (most recent call last):",
     b"Exception in thread ",
     b"Unhandled exception",
     b"Uncaught ",
     b"fatal error: ",
-    b"thread '",
 ];
 
 impl Trace {
@@ -68,7 +69,7 @@ impl Trace {
             || is_qualified_exception(line)
             || match self {
                 Trace::Not => false,
-                Trace::Python => true,
+                Trace::Python | Trace::Rust => true,
                 Trace::Go => is_go_frame(line),
             }
     }
@@ -81,6 +82,12 @@ impl Trace {
         if [b"panic: ".as_slice(), b"fatal error: ", b"goroutine "].iter().any(|b| line.starts_with(b)) {
             return Trace::Go;
         }
+        if is_panic(line) {
+            return Trace::Rust;
+        }
+        if self == Trace::Rust {
+            return Trace::Not;
+        }
         // The exception's name ends what Python's heading began.
         if self == Trace::Python && !is_indented(line) { Trace::Not } else { self }
     }
@@ -88,8 +95,11 @@ impl Trace {
 
 /// Whether the line is the heading of a stack trace that begins an event.
 pub(super) fn is_heading(line: &[u8]) -> bool {
-    HEADINGS.iter().any(|heading| line.starts_with(heading))
-        && (!line.starts_with(b"thread '") || memchr::memmem::find(line, b"' panicked at").is_some())
+    HEADINGS.iter().any(|heading| line.starts_with(heading)) || is_panic(line)
+}
+
+fn is_panic(line: &[u8]) -> bool {
+    line.starts_with(b"thread '") && memchr::memmem::find(line, b"' panicked at ").is_some()
 }
 
 fn is_indented(line: &[u8]) -> bool {

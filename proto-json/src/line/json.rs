@@ -1,6 +1,6 @@
 //! A line that is a JSON object: copied when it is valid as it is, else rebuilt from raw slices of itself.
 
-use super::assembly::Extra;
+use super::extra::Extra;
 use super::facts::{By, Facts};
 use super::fields::Picked;
 use super::keys::{self, Meaning, Slot, WIRE};
@@ -16,6 +16,20 @@ const MS_MAGNITUDES: std::ops::Range<i64> = 100_000_000_000..100_000_000_000_000
 
 /// The most fields of which an object may have a meaning; those behind them are kept as they are.
 const MOST_FIELDS: usize = 1_000;
+
+/// Objects that hold parts of an event.
+const NESTED: [&[u8]; 9] = [
+    b"log",
+    b"service",
+    b"fields",
+    b"body",
+    b"syslog",
+    b"instant",
+    // loguru's
+    b"record",
+    b"record.level",
+    b"record.time",
+];
 
 /// Whether it may be one, as far as its first and last bytes say.
 pub(super) fn may_be_object(line: &[u8]) -> bool {
@@ -149,8 +163,7 @@ impl<'a> Object<'a> {
 
     /// Parts that stand in an object under some names.
     fn look_into(&mut self, outer: &[u8], value: Value<'a>) {
-        let known = [b"log".as_slice(), b"service", b"fields", b"record", b"body", b"syslog", b"instant"];
-        if !known.contains(&outer) {
+        if !NESTED.contains(&outer) || value.kind != Kind::Object {
             return;
         }
         let mut json = Scanner::new(value.json);
@@ -158,8 +171,14 @@ impl<'a> Object<'a> {
         json.take();
         while json.peek().is_some_and(|byte| byte != b'}') {
             let (Ok(key), Ok(value)) = (json.key(), json.value()) else { return };
-            if let Some(meaning) = key.plain().and_then(|key| keys::nested(outer, key)) {
+            let key = key.plain().unwrap_or_default();
+            if let Some(meaning) = keys::nested(outer, key) {
                 self.pick(meaning, value, None);
+            }
+            match (outer, key) {
+                (b"record", b"level") => self.look_into(b"record.level", value),
+                (b"record", b"time") => self.look_into(b"record.time", value),
+                _ => {}
             }
             if json.peek() == Some(b',') {
                 json.take();
@@ -214,8 +233,7 @@ impl<'a> Object<'a> {
         let taken = self.picked.map(|picked| picked.and_then(|picked| picked.index));
         for (index, field) in self.fields.iter().enumerate() {
             let is = |name: &str| field.key.ascii().eq(name.bytes());
-            let is_overridden =
-                is("service") && (extra.settings.service.is_some() || self.is_nested_service(field));
+            let is_overridden = self.is_overridden(field, extra) || (own && self.is_mapped_over(field));
             let collides = !own && (WIRE.iter().any(|name| is(name)) || is("attributes"));
             if taken.contains(&Some(index)) || is_overridden || collides {
                 continue;
@@ -238,9 +256,19 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// `"service":{"name":…}`, whose name was taken.
-    fn is_nested_service(&self, field: &Field<'_>) -> bool {
-        field.value.kind == Kind::Object && self.get(Slot::Service).is_some()
+    /// A service in whose place another one is: of the settings, or the name in `"service":{"name":…}`.
+    fn is_overridden(&self, field: &Field<'_>, extra: &Extra<'_>) -> bool {
+        let inner = field.value.kind == Kind::Object && self.get(Slot::Service).is_some();
+        field.key.ascii().eq("service".bytes()) && (extra.settings.service.is_some() || inner)
+    }
+
+    /// A field of the wire in whose place the settings have named another one.
+    fn is_mapped_over(&self, field: &Field<'_>) -> bool {
+        let slots = [Slot::Time, Slot::Service, Slot::Level, Slot::Message];
+        slots.into_iter().zip(WIRE).any(|(slot, name)| {
+            let mapped = self.get(slot).is_some_and(|picked| picked.by() == By::MappedKey);
+            mapped && field.key.ascii().eq(name.bytes())
+        })
     }
 
     fn has_attributes(&self) -> bool {

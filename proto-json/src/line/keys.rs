@@ -104,7 +104,7 @@ const fn entry(lower: &[u8]) -> Option<(Slot, u8, &'static str)> {
         b"renderedmessage" => (Message, 23, "RenderedMessage"),
         b"messagetemplate" => (Message, 24, "MessageTemplate"),
         b"short_message" => (Message, 25, "short_message"),
-        b"text" => (Message, 26, "text"),
+        b"text" => (Message, 45, "text"),
         _ => return None,
     })
 }
@@ -141,6 +141,8 @@ pub(super) fn nested(outer: &[u8], inner: &[u8]) -> Option<Meaning> {
         (b"body", b"stringValue") => (Message, 42, "body.stringValue", Scale::Pino),
         (b"syslog", b"severity") => (Level, 43, "syslog.severity", Scale::Syslog),
         (b"instant", b"epochSecond") => (Time, 44, "instant.epochSecond", Scale::Pino),
+        (b"record.level", b"name") => (Level, 46, "record.level.name", Scale::Pino),
+        (b"record.time", b"timestamp") => (Time, 47, "record.time.timestamp", Scale::Pino),
         _ => return None,
     };
     Some(Meaning { slot, rank, name, weak: true, scale })

@@ -1,6 +1,6 @@
 //! Lines of `key=value`, as logfmt has them: `level=info ts=2026-11-24T10:03:00Z msg="the cache is warm" took=3ms`
 
-use super::assembly::Extra;
+use super::extra::Extra;
 use super::facts::{By, Facts};
 use super::fields::{number, of_number};
 use super::keys::{self, MAPPED, Meaning, Slot};

@@ -245,7 +245,7 @@ fn times_at_the_beginning_of_text() {
 #[test]
 fn access_logs_bear_their_time_in_the_middle() {
     let line = r#"10.0.0.1 - bob [24/Nov/2026:11:03:00 +0100] "GET /search?level=error HTTP/1.1" 500 7"#;
-    assert_eq!(text(line), (AT, Level::Info, line.to_owned()));
+    assert_eq!(text(line), (AT, Level::Error, line.to_owned()));
     let late = format!("{} [24/Nov/2026:11:03:00 +0100]", "x".repeat(256));
     assert_eq!(text(&late).0, BEFORE);
     assert_eq!(text("[24/Nov/2026:11:03:00 +0100] ERROR hi"), (AT, Level::Error, "ERROR hi".to_owned()));
@@ -319,7 +319,7 @@ fn the_level_by_its_place_and_form() {
         "Ran apm-error job",
         "apm-error job ran",
         "GET /search?level=error",
-        "\"GET /error HTTP/1.1\" 500",
+        "\"GET /error HTTP/1.1\" 200",
         "/var/log/error.log rotated",
         "Found error in file",
         "job-1 error count is 0",

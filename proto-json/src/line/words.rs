@@ -26,15 +26,15 @@ const WORDS: [(&str, Level); 20] = [
     ("system", Level::Info),
 ];
 
-/// Those of them that nobody writes otherwise, also in small letters.
-const DOTNET: [&str; 3] = ["trce", "dbug", "fail"];
+/// Those of them that are also written so: by .NET, npm and MySQL.
+const MIXED: [&str; 6] = ["trce", "dbug", "fail", "silly", "Note", "System"];
 
 /// The level of a word that stands where levels stand in text. The wire's names are taken in any case, others only in
 /// capitals: `config` and `fine` are words of prose.
 pub(super) fn in_text(word: &[u8]) -> Option<Level> {
     Level::parse_bytes(word).or_else(|| {
         let capitals = !word.iter().any(u8::is_ascii_lowercase);
-        let special = DOTNET.iter().any(|name| word == name.as_bytes());
+        let special = MIXED.iter().any(|name| word == name.as_bytes());
         level(word).filter(|_| capitals || special)
     })
 }

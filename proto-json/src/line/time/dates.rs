@@ -1,0 +1,111 @@
+//! Times with a year.
+
+use super::cursor::Cursor;
+use super::{civil, instant};
+use jiff::tz::TimeZone;
+
+/// How far into the first bytes of a line an access log's time is looked for.
+const ACCESS_WITHIN: usize = 256;
+
+/// `2026-11-24T10:03:00` and its kin: `T`, `_` or a space, `/` or `.` for `-`, an hour of one digit after two
+/// spaces, seconds and a fraction or not, with a zone or without.
+pub(in super::super) fn dated(line: &[u8], zone: &TimeZone) -> Option<(i64, usize)> {
+    let mut at = Cursor::new(line);
+    let year = i16::try_from(at.digits(4)?).ok()?;
+    let separator = at.one_of(b"-/.")?;
+    let month = at.two()?;
+    at.one_of(&[separator])?;
+    let day = at.two()?;
+    at.one_of(if separator == b'-' { b"Tt _" } else { b" T" })?;
+    let padded = at.one_of(b" ").is_some();
+    let hour = if padded { at.one_or_two()? } else { at.two()? };
+    let (minute, second) = (at.after(b':')?, at.after(b':').unwrap_or(0));
+    let millis = at.fraction_ms();
+    let civil = civil(year, month, day, hour, minute, second, millis)?;
+    let offset = at.zone();
+    if at.peek(0).is_some_and(|b| b.is_ascii_alphanumeric()) {
+        return None;
+    }
+    Some((instant(civil, offset, zone)?, at.at))
+}
+
+/// `20261124T100300Z`, `20261124 10:03:00`, `20261124-10:03:00:606`
+pub(in super::super) fn compact(line: &[u8], zone: &TimeZone) -> Option<(i64, usize)> {
+    let mut at = Cursor::new(line);
+    let year = i16::try_from(at.digits(4)?).ok().filter(|year| (1970..2200).contains(year))?;
+    let (month, day) = (at.two()?, at.two()?);
+    at.one_of(b"T -_")?;
+    let hour = at.two()?;
+    let minute = at.after(b':').or_else(|| at.two())?;
+    let second = at.after(b':').or_else(|| at.two())?;
+    let mut millis = at.fraction_ms();
+    if at.peek(0) == Some(b':') && at.peek(1).is_some_and(|b| b.is_ascii_digit()) {
+        at.one_of(b":")?;
+        let digits = line[at.at..].iter().take_while(|b| b.is_ascii_digit()).count();
+        millis = i32::try_from(at.digits(digits.min(3))?).ok()?;
+    }
+    let civil = civil(year, month, day, hour, minute, second, millis)?;
+    let offset = at.zone();
+    if at.peek(0).is_some_and(|b| b.is_ascii_alphanumeric()) {
+        return None;
+    }
+    Some((instant(civil, offset, zone)?, at.at))
+}
+
+/// `24 Nov 2026 10:03:00.123`, `24-Nov-2026 10:03:00`, `24/Nov/2026:10:03:00 +0000`, `Tue, 24 Nov 2026 10:03:00 GMT`
+pub(in super::super) fn day_month_year(line: &[u8], zone: &TimeZone) -> Option<(i64, usize)> {
+    let mut at = Cursor::new(line);
+    if at.weekday().is_some() {
+        at.text(b", ")?;
+    }
+    let day = at.one_or_two()?;
+    let separator = at.one_of(b" -/")?;
+    let month = at.month()?;
+    at.one_of(&[separator])?;
+    let year = i16::try_from(at.digits(4)?).ok()?;
+    at.one_of(b" :")?;
+    let (hour, minute, second) = (at.two()?, at.after(b':')?, at.after(b':')?);
+    let millis = at.fraction_ms();
+    let civil = civil(year, month, day, hour, minute, second, millis)?;
+    let offset = at.zone();
+    if at.peek(0).is_some_and(|b| b.is_ascii_alphanumeric()) {
+        return None;
+    }
+    Some((instant(civil, offset, zone)?, at.at))
+}
+
+/// `Tue Nov 24 10:03:00.123456 2026`, as C's `ctime` and Apache write it, and `Tue 2026-11-24 10:03:00 UTC`, as
+/// `journalctl -o short-full` does.
+pub(in super::super) fn ctime(line: &[u8], zone: &TimeZone) -> Option<(i64, usize)> {
+    let mut at = Cursor::new(line);
+    at.weekday()?;
+    at.one_of(b" ")?;
+    let Some(month) = at.month() else {
+        let (ms, len) = dated(line.get(at.at..)?, zone)?;
+        return Some((ms, at.at + len));
+    };
+    at.spaces();
+    let day = at.one_or_two()?;
+    at.one_of(b" ")?;
+    let (hour, minute, second) = (at.two()?, at.after(b':')?, at.after(b':')?);
+    let millis = at.fraction_ms();
+    let offset = at.zone();
+    at.one_of(b" ")?;
+    let year = i16::try_from(at.digits(4)?).ok()?;
+    let civil = civil(year, month, day, hour, minute, second, millis)?;
+    Some((instant(civil, offset, zone)?, at.at))
+}
+
+/// `[24/Nov/2026:10:03:00 +0000]`, as nginx and Apache write it, or `[24/Nov/2026 10:03:00]`: where its bracket opens,
+/// the time, and how long it is with both brackets.
+pub(in super::super) fn access(line: &[u8], zone: &TimeZone) -> Option<(usize, i64, usize)> {
+    let head = &line[..line.len().min(ACCESS_WITHIN)];
+    memchr::memchr_iter(b'[', head).find_map(|start| {
+        // Nearly all brackets are closed for this form by the third byte in them.
+        if line.get(start + 3) != Some(&b'/') {
+            return None;
+        }
+        let (ms, len) = day_month_year(&line[start + 1..], zone)?;
+        (line.get(start + 1 + len) == Some(&b']')).then_some((start, ms, len + 2))
+    })
+}

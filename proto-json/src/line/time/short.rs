@@ -1,0 +1,132 @@
+//! Times that lack the year, its century, or the whole date.
+
+use super::cursor::Cursor;
+use super::{civil, instant, plausible};
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
+/// How far ahead of the time before it a time without a year may be. The window is a year wide, and so reaches
+/// about nine months back: log lines come in order, but a quiet service may log nothing for weeks.
+const AHEAD_MS: i64 = 90 * 86_400_000;
+
+/// The same for a time without a date: half a day either way.
+const HALF_DAY_MS: i64 = 43_200_000;
+
+/// A time without a year: the latest one is taken that puts it at most 90 days after `near_ms`, the time before it.
+fn nearest(near_ms: i64, zone: &TimeZone, civil: impl Fn(i16) -> Option<DateTime>) -> Option<i64> {
+    let near = Timestamp::from_millisecond(near_ms).ok()?;
+    let this_year = zone.to_datetime(near).year();
+    // Eight years back there was a 29 February for certain.
+    let ms = (this_year.saturating_sub(8)..=this_year.saturating_add(1)).rev().find_map(|year| {
+        let ms = zone.to_ambiguous_timestamp(civil(year)?).compatible().ok()?.as_millisecond();
+        (ms <= near_ms.saturating_add(AHEAD_MS)).then_some(ms)
+    })?;
+    plausible(ms)
+}
+
+/// `Nov 24 10:03:00`, as in RFC 3164.
+pub(in super::super) fn syslog(line: &[u8], zone: &TimeZone, near_ms: i64) -> Option<(i64, usize)> {
+    let mut at = Cursor::new(line);
+    let month = at.month()?;
+    at.one_of(b" ")?;
+    at.one_of(b" ");
+    let day = at.one_or_two()?;
+    at.one_of(b" ")?;
+    // Cisco and others write the year where they know it.
+    let with_year = at;
+    let year = at.digits(4).and_then(|year| i16::try_from(year).ok()).filter(|_| at.one_of(b" ").is_some());
+    if year.is_none() {
+        at = with_year;
+    }
+    let (hour, minute, second) = (at.two()?, at.after(b':')?, at.after(b':')?);
+    let millis = at.fraction_ms();
+    if !matches!(at.peek(0), None | Some(b' ' | b'\t' | b':' | b']')) {
+        return None;
+    }
+    let civil = |year| civil(year, month, day, hour, minute, second, millis);
+    let ms = match year {
+        Some(year) => instant(civil(year)?, None, zone)?,
+        None => nearest(near_ms, zone, civil)?,
+    };
+    Some((ms, at.at))
+}
+
+/// `Nov 24, 2026 10:03:00 AM`, as java.util.logging writes it.
+pub(in super::super) fn java_util_logging(line: &[u8], zone: &TimeZone) -> Option<(i64, usize)> {
+    let mut at = Cursor::new(line);
+    let month = at.month()?;
+    at.one_of(b" ")?;
+    let day = at.one_or_two()?;
+    at.text(b", ")?;
+    let year = i16::try_from(at.digits(4)?).ok()?;
+    at.one_of(b",");
+    at.one_of(b" ")?;
+    let (hour, minute, second) = (at.one_or_two()?, at.after(b':')?, at.after(b':')?);
+    // A narrow no-break space in newer ones.
+    at.text("\u{202f}".as_bytes()).or_else(|| at.one_of(b" ").map(drop));
+    let hour = if at.text(b"AM").is_some() {
+        hour % 12
+    } else if at.text(b"PM").is_some() {
+        hour % 12 + 12
+    } else {
+        hour
+    };
+    Some((instant(civil(year, month, day, hour, minute, second, 0)?, None, zone)?, at.at))
+}
+
+/// `11-24 10:03:00.123`, `1124 10:03:00.123456`: no year.
+pub(in super::super) fn month_day(line: &[u8], zone: &TimeZone, near_ms: i64) -> Option<(i64, usize)> {
+    let mut at = Cursor::new(line);
+    let month = at.two()?;
+    at.one_of(b"-.");
+    let day = at.two()?;
+    at.one_of(b" ")?;
+    let (hour, minute, second) = (at.two()?, at.after(b':')?, at.after(b':')?);
+    let millis = at.fraction_ms();
+    if at.peek(0).is_some_and(|b| b.is_ascii_alphanumeric()) {
+        return None;
+    }
+    Some((nearest(near_ms, zone, |year| civil(year, month, day, hour, minute, second, millis))?, at.at))
+}
+
+/// `26/11/24 10:03:00` (Spark), `261124 10:03:00` (old MySQL), `261124 100300` (HDFS): a year of two digits is of this
+/// century.
+pub(in super::super) fn two_digit_year(line: &[u8], zone: &TimeZone) -> Option<(i64, usize)> {
+    let mut at = Cursor::new(line);
+    let year = 2_000 + i16::from(at.two()?);
+    let slash = at.one_of(b"/").is_some();
+    let month = at.two()?;
+    if slash {
+        at.one_of(b"/")?;
+    }
+    let day = at.two()?;
+    if at.spaces() == 0 {
+        return None;
+    }
+    let hour = if slash { at.two()? } else { at.one_or_two()? };
+    let colon = at.peek(0) == Some(b':');
+    let (minute, second) = if colon { (at.after(b':')?, at.after(b':')?) } else { (at.two()?, at.two()?) };
+    if !matches!(at.peek(0), Some(b' ' | b'\t')) {
+        return None;
+    }
+    Some((instant(civil(year, month, day, hour, minute, second, 0)?, None, zone)?, at.at))
+}
+
+/// `10:03:00.123` alone: on the day that puts it nearest to `near_ms`, the time before it.
+pub(in super::super) fn clock(line: &[u8], zone: &TimeZone, near_ms: i64) -> Option<(i64, usize)> {
+    let mut at = Cursor::new(line);
+    let (hour, minute, second) = (at.two()?, at.after(b':')?, at.after(b':')?);
+    let millis = at.fraction_ms();
+    if !matches!(at.peek(0), None | Some(b' ' | b'\t' | b']' | b'|')) {
+        return None;
+    }
+    let near = zone.to_datetime(Timestamp::from_millisecond(near_ms).ok()?);
+    let days = [near.date().yesterday(), Ok(near.date()), near.date().tomorrow()];
+    let ms = days.into_iter().flatten().find_map(|day| {
+        let civil = civil(day.year(), day.month(), day.day(), hour, minute, second, millis)?;
+        let ms = instant(civil, None, zone)?;
+        ((ms - near_ms).abs() <= HALF_DAY_MS + 3_600_000).then_some((ms, (ms - near_ms).abs()))
+    });
+    Some((ms?.0, at.at))
+}

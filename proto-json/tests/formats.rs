@@ -1,0 +1,249 @@
+//! What loggers really write: each event of the files in `corpus/` has its minute and its level.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use jiff::tz::TimeZone;
+use logweir_proto::Level;
+use logweir_proto::event::{self, Rules};
+use logweir_proto::line::{
+    Assembly, By, Carry, Facts, Format, Keys, Kind, MAX_EVENT_BYTES, Next, Origin, Settings,
+};
+use std::path::Path;
+
+const RULES: Rules = Rules { max_bytes: 256 << 10, window: None };
+
+fn settings(format: Format) -> Settings {
+    Settings {
+        format,
+        service: None,
+        file_service: "api".to_owned(),
+        origin: None,
+        keys: Keys::default(),
+        default_level: Level::Info,
+        timezone: TimeZone::UTC,
+        multiline_start: None,
+        max_event_bytes: MAX_EVENT_BYTES,
+    }
+}
+
+fn ms(time: &str) -> i64 {
+    time.replace('Z', ":00Z").parse::<jiff::Timestamp>().unwrap().as_millisecond()
+}
+
+/// The events of a file, and what it leaves; `near` is the time before its first line.
+fn read(content: &[u8], settings: &Settings, near: i64) -> (Vec<(String, Facts)>, Carry) {
+    let mut carry = Carry::at(near);
+    carry.begin(content);
+    let mut assembly = Assembly::new(settings, carry);
+    let mut events = Vec::new();
+    let take = |assembly: &mut Assembly<'_>, events: &mut Vec<(String, Facts)>| {
+        if let Some(facts) = assembly.take() {
+            events.push((String::from_utf8(assembly.event().to_vec()).unwrap(), facts));
+        }
+    };
+    let mut rest = content;
+    while !rest.is_empty() {
+        let (len, taken) = assembly.encoding().line_end(rest).unwrap_or((rest.len(), rest.len()));
+        match assembly.line(&rest[..len]) {
+            Next::Complete => {
+                take(&mut assembly, &mut events);
+                continue;
+            }
+            Next::Whole => take(&mut assembly, &mut events),
+            Next::Open | Next::Nothing => {}
+        }
+        rest = &rest[taken..];
+    }
+    take(&mut assembly, &mut events);
+    (events, assembly.after())
+}
+
+fn minute_and_level(event: &str) -> String {
+    let event = event::check(event.trim_end().as_bytes(), &RULES).unwrap_or_else(|r| panic!("{r}: {event}"));
+    let minute = jiff::Timestamp::from_millisecond(event.minute_ms()).unwrap().to_string();
+    format!("{} {}", minute.replace(":00Z", "Z"), event.level)
+}
+
+fn corpus() -> impl Iterator<Item = (String, Vec<u8>, Vec<String>)> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let mut paths: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths.into_iter().filter(|path| path.extension().is_some_and(|e| e == "expected")).map(|path| {
+        let expected = std::fs::read_to_string(&path).unwrap();
+        let content = std::fs::read(path.with_extension("log")).unwrap();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        (name, content, expected.lines().map(str::to_owned).collect())
+    })
+}
+
+#[test]
+fn what_real_loggers_write_has_its_minute_and_level() {
+    let (mut files, mut wrong) = (0, Vec::new());
+    for (name, content, expected) in corpus() {
+        files += 1;
+        // A time far off shows what has none of its own, but no more than what a year may be taken from.
+        let near = ms(expected[0].split_once(' ').unwrap().0) + 86_400_000;
+        let (events, _) = read(&content, &settings(Format::Auto), near);
+        let found: Vec<String> = events.iter().map(|(event, _)| minute_and_level(event)).collect();
+        if found != expected {
+            let pairs: Vec<String> = events
+                .iter()
+                .zip(&expected)
+                .filter(|((event, _), expected)| minute_and_level(event) != **expected)
+                .map(|((event, _), expected)| format!("  expected {expected}: {event}"))
+                .collect();
+            wrong.push(format!("{name}: {} for {} events\n{}", found.len(), expected.len(), pairs.concat()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(files >= 20, "{files}");
+}
+
+/// Wherever a file is cut, reading on with what the lines before have left gives the same events.
+#[test]
+fn reading_on_after_any_event_gives_the_same_events() {
+    for (name, content, expected) in corpus() {
+        let near = ms(expected[0].split_once(' ').unwrap().0);
+        let settings = settings(Format::Auto);
+        let (all, _) = read(&content, &settings, near);
+        let mut assembly = Assembly::new(&settings, Carry::at(near));
+        let (mut at, mut from, mut count) = (0, 0, 0);
+        while at < content.len() {
+            let (len, taken) = assembly.encoding().line_end(&content[at..]).unwrap();
+            let next = assembly.line(&content[at..at + len]);
+            if next != Next::Complete {
+                at += taken;
+            }
+            if matches!(next, Next::Complete | Next::Whole) && assembly.take().is_some() {
+                count += 1;
+                from = at;
+                let (rest, _) = read_from(&content[from..], &settings, assembly.after());
+                let expected: Vec<_> = all[count..].iter().map(|(event, _)| event.clone()).collect();
+                assert_eq!(rest, expected, "{name} from {from}");
+            }
+        }
+        assert!(from > 0 || all.len() == 1, "{name}");
+    }
+}
+
+fn read_from(content: &[u8], settings: &Settings, carry: Carry) -> (Vec<String>, Carry) {
+    let mut assembly = Assembly::new(settings, carry);
+    let (mut events, mut rest) = (Vec::new(), content);
+    while !rest.is_empty() {
+        let (len, taken) = assembly.encoding().line_end(rest).unwrap_or((rest.len(), rest.len()));
+        let next = assembly.line(&rest[..len]);
+        if matches!(next, Next::Complete | Next::Whole) && assembly.take().is_some() {
+            events.push(String::from_utf8(assembly.event().to_vec()).unwrap());
+        }
+        if next != Next::Complete {
+            rest = &rest[taken..];
+        }
+    }
+    if assembly.take().is_some() {
+        events.push(String::from_utf8(assembly.event().to_vec()).unwrap());
+    }
+    (events, assembly.after())
+}
+
+/// Lines as the manuals and the loggers' sources have them, each alone, after 2026-11-24T09:00Z and in UTC.
+#[test]
+fn forms_of_lines() {
+    let mut wrong = Vec::new();
+    for line in
+        include_str!("corpus/forms.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
+        let (expected, line) = line.split_once(" | ").unwrap_or_else(|| panic!("{line}"));
+        let line = line.replace("␛", "\u{1b}").replace("⇥", "\t").replace("⏎", "\n");
+        let (events, _) = read(line.as_bytes(), &settings(Format::Auto), ms("2026-11-24T09:00Z"));
+        let found: Vec<String> = events.iter().map(|(event, _)| minute_and_level(event)).collect();
+        let found = found.join(", ");
+        if found != expected {
+            let by = events.first().map(|(_, facts)| format!("{} / {}", facts.time, facts.level));
+            wrong.push(format!("expected {expected}, found {found} ({}): {line}", by.unwrap_or_default()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn kinds(lines: &[&str]) -> Vec<Option<Kind>> {
+    let settings = settings(Format::Auto);
+    let mut carry = Carry::at(0);
+    let mut kinds = Vec::new();
+    for line in lines {
+        let (_, after) = read_from(line.as_bytes(), &settings, carry);
+        kinds.push(after.state.kind);
+        carry = after;
+    }
+    kinds
+}
+
+#[test]
+fn auto_says_what_a_file_is_and_changes_its_mind() {
+    use Kind::{Container, Json, Logfmt, Text};
+    let json = r#"{"level":"info","msg":"x"}"#;
+    let text = "2026-11-24T10:03:00Z INFO x";
+    assert_eq!(kinds(&["welcome to it", json, json]), [None, Some(Json), Some(Json)]);
+    assert_eq!(kinds(&[text, json, text]), [Some(Text), Some(Json), Some(Text)]);
+    assert_eq!(kinds(&["level=info msg=x", "user=7 took=3ms"]), [Some(Logfmt); 2]);
+    assert_eq!(kinds(&["2026-11-24T10:03:00Z stdout F x"]), [Some(Container)]);
+    let many = kinds(&[json, json, json, json, json, json, json, text, text, text, text, text]);
+    assert_eq!(many[10..], [Some(Json), Some(Text)]);
+}
+
+#[test]
+fn containers_lines_bear_where_they_come_from() {
+    let name = format!("/var/log/containers/pay-0_shop_app-{}.log", "0a".repeat(32));
+    let settings = Settings { origin: Origin::of_path(Path::new(&name)), ..settings(Format::Auto) };
+    let content = concat!(
+        "2026-11-24T10:03:00.1Z stderr P {\"level\":\"error\",\"msg\":\"in two \n",
+        "2026-11-24T10:03:00.2Z stderr F parts\",\"attributes\":{\"a\":1}}\n",
+        "2026-11-24T10:03:01.1Z stdout F WARN: low\n",
+        "2026-11-24T10:03:01.2Z stdout F \tat a.B(B.java:7)\n",
+        "2026-11-24T10:03:01.3Z stderr F panic: no\n",
+        "2026-11-24T10:03:01.3Z stderr F \n",
+        "2026-11-24T10:03:01.3Z stderr F goroutine 1 [running]:\n",
+        "2026-11-24T10:03:01.3Z stderr F main.main()\n",
+    );
+    let (events, carry) = read(content.as_bytes(), &settings, 0);
+    let texts: Vec<&str> = events.iter().map(|(event, _)| event.trim_end()).collect();
+    assert_eq!(
+        texts,
+        [
+            r#"{"timestamp":1795514580100,"service":"api","level":"error","message":"in two parts","attributes":{"stream":"stderr","namespace":"shop","pod":"pay-0","container":"app","a":1}}"#,
+            r#"{"timestamp":1795514581100,"service":"api","level":"warn","message":"WARN: low\n\tat a.B(B.java:7)","attributes":{"stream":"stdout","namespace":"shop","pod":"pay-0","container":"app"}}"#,
+            r#"{"timestamp":1795514581300,"service":"api","level":"fatal","message":"panic: no\n\ngoroutine 1 [running]:\nmain.main()","attributes":{"stream":"stderr","namespace":"shop","pod":"pay-0","container":"app"}}"#,
+        ]
+    );
+    assert_eq!((events[1].1.time, carry.state.kind), (By::Runtime, Some(Kind::Container)));
+    texts.iter().for_each(|text| drop(event::check(text.as_bytes(), &RULES).unwrap()));
+}
+
+#[test]
+fn fields_can_be_named() {
+    let keys = Keys {
+        time: Some("when".to_owned()),
+        level: Some("grade".to_owned()),
+        message: Some("what".to_owned()),
+        service: Some("who".to_owned()),
+    };
+    let settings = Settings { keys, ..settings(Format::Auto) };
+    for line in [
+        r#"{"when":"2026-11-24T10:03:00Z","grade":"ERROR","what":"x","who":"web","level":"info","time":1}"#,
+        r#"when=2026-11-24T10:03:00Z grade=ERROR what=x who=web level=info time=1"#,
+    ] {
+        let (events, _) = read(line.as_bytes(), &settings, 0);
+        assert_eq!(minute_and_level(&events[0].0), "2026-11-24T10:03Z error");
+        assert!(events[0].0.contains(r#""service":"web""#) && events[0].0.contains(r#""message":"x""#));
+        assert_eq!(events[0].1.level, By::MappedKey);
+    }
+}
+
+#[test]
+fn a_line_that_begins_an_event_can_be_named() {
+    let start = regex::bytes::Regex::new("^(BEGIN|END) ").unwrap();
+    let settings = Settings { multiline_start: Some(start), ..settings(Format::Auto) };
+    let (events, _) = read(b"before\nBEGIN a\n2026-11-24T10:03:00Z b\nc\nEND d\n", &settings, 0);
+    let messages: Vec<&str> =
+        events.iter().map(|(event, _)| event.split_once("message").unwrap().1.trim()).collect();
+    assert_eq!(messages, [r#"":"before"}"#, r#"":"BEGIN a\n2026-11-24T10:03:00Z b\nc"}"#, r#"":"END d"}"#]);
+}
