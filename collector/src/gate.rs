@@ -26,6 +26,8 @@ pub(crate) struct Gate {
     room: Room,
     /// An enqueue has failed; whether Redis takes writes is looked at next.
     doubtful: AtomicBool,
+    /// What Redis said to the last enqueue that no wait will mend.
+    strange: Mutex<Option<String>>,
 }
 
 /// What concerns one shard.
@@ -62,7 +64,7 @@ impl Gate {
             added_bytes: AtomicU64::default(),
         };
         let shards = shards.all().map(part).collect();
-        Self { shards, room, doubtful: AtomicBool::new(true) }
+        Self { shards, room, doubtful: AtomicBool::new(true), strange: Mutex::default() }
     }
 
     fn part(&self, shard: Shard) -> &Part {
@@ -154,6 +156,13 @@ impl Gate {
         if !matches!(error, QueueError::Usage(_)) {
             self.doubtful.store(true, Ordering::Relaxed);
         }
+        if let QueueError::Protocol(why) = error {
+            *self.strange.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.clone());
+        }
+    }
+
+    fn take_strange(&self) -> Option<String> {
+        self.strange.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Waits until there seems to be room in a shard, or the queue can't be used any more, at most until `deadline`. Returns
@@ -205,6 +214,7 @@ impl Watcher {
         let mut up = None;
         let mut full = false;
         let mut forget_at = begun;
+        let mut strange = None;
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             let looked = async {
                 let server = if up == Some(true) { None } else { Some(self.queue.check().await?) };
@@ -231,6 +241,7 @@ impl Watcher {
                         forget_at = Instant::now() + FORGET;
                     }
                     up = Some(true);
+                    strange = self.say_strange(strange);
                     full = self.say_full(full, depth);
                 }
                 Err(error) => {
@@ -289,6 +300,18 @@ impl Watcher {
         self.gate.lost(&why);
         self.metrics.redis_up.set(0);
         self.readiness.set(REDIS_CHECK, Err(why));
+    }
+
+    /// Once, not for each batch.
+    fn say_strange(&self, told: Option<String>) -> Option<String> {
+        let Some(why) = self.gate.take_strange() else { return told };
+        if told.as_ref() != Some(&why) {
+            tracing::error!(
+                error = why,
+                "Redis refuses batches, and no wait will mend that; answering them 503"
+            );
+        }
+        Some(why)
     }
 
     fn say_full(&self, was: bool, depth: Depth) -> bool {

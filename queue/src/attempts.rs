@@ -67,7 +67,8 @@ pub(crate) fn in_one_line(error: &str) -> String {
 }
 
 fn parsed(note: Value) -> Result<Attempts, QueueError> {
-    serde_json::from_slice(&reply::bytes(note)?)
+    // Its errors may be of others' making, and no UTF-8.
+    serde_json::from_str(&String::from_utf8_lossy(&reply::bytes(note)?))
         .map_err(|error| QueueError::Protocol(format!("a note of attempts can't be read: {error}")))
 }
 
@@ -104,7 +105,7 @@ impl Queue {
         self.link().ask(Request::Script(&scripts::FORGIVE_ATTEMPT, &keys, &fill)).await.map(drop)
     }
 
-    /// What is remembered of an entry.
+    /// What is remembered of an entry; a note that makes no sense, which is not logweir's, is none.
     ///
     /// # Errors
     /// [`QueueError`].
@@ -114,7 +115,7 @@ impl Queue {
         get.arg(&self.keys(shard).attempts).arg(id);
         match self.link().ask(Request::Command(get)).await? {
             Value::Nil => Ok(None),
-            note => parsed(note).map(Some),
+            note => Ok(parsed(note).ok()),
         }
     }
 }

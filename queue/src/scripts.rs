@@ -1,6 +1,6 @@
 //! The Lua scripts. What each does atomically, and its keys and arguments, stand at its top.
 //!
-//! Every key is declared in KEYS, so that a cluster can route the call; arguments are binary safe.
+//! Each begins with `lib/counter.lua`, which reads a counter. Every key is declared in KEYS, so that a cluster can route the call; arguments are binary safe.
 
 use redis::{Cmd, Script, cmd};
 use std::sync::LazyLock;
@@ -35,8 +35,12 @@ impl ScriptText {
 
 macro_rules! script {
     ($name:ident, $file:literal) => {
-        pub(crate) static $name: LazyLock<ScriptText> =
-            LazyLock::new(|| ScriptText::new(include_str!(concat!("scripts/", $file, ".lua"))));
+        pub(crate) static $name: LazyLock<ScriptText> = LazyLock::new(|| {
+            ScriptText::new(concat!(
+                include_str!("scripts/lib/counter.lua"),
+                include_str!(concat!("scripts/", $file, ".lua"))
+            ))
+        });
     };
 }
 

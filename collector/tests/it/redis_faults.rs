@@ -269,6 +269,22 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, delay: watch::Rec
     }
 }
 
+/// Written by hand, an ID that none can follow. All else answers as ever, so that only the log can say it.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_id_left() {
+    let redis = Redis::start();
+    let mut poster = Poster::start(&redis.url());
+    poster.is_well().await;
+    let last = "18446744073709551615-18446744073709551615";
+    redis.command(&["XADD", "logweir:{0}:queue", last, "body", "x"]);
+    poster.refuses().await;
+    let told = || poster.process.log().matches("last possible ID").count();
+    wait_for("the reason", async || (told() > 0).then_some(())).await;
+    redis.command(&["DEL", "logweir:{0}:queue"]);
+    assert_eq!(told(), 1);
+    poster.is_well().await;
+}
+
 /// Each way takes two seconds, so that whoever waited for Redis' answer would take four.
 #[tokio::test(flavor = "multi_thread")]
 async fn slow() {

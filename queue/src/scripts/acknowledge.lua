@@ -3,8 +3,11 @@
 -- ARGV: group, then id, body length, …
 -- Returns how many were still there.
 -- XACK is the first write, since it is allowed when memory is short: a full Redis must drain.
-local bytes = tonumber(redis.call('GET', KEYS[2]) or '0')
+local bytes = counter(KEYS[2])
 local removed = 0
+-- Of another type, these must refuse before anything is written, not between XACK and XDEL.
+redis.call('XLEN', KEYS[1])
+redis.call('HGET', KEYS[3], '')
 for i = 2, #ARGV, 2 do
   redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
   if redis.call('XDEL', KEYS[1], ARGV[i]) == 1 then

@@ -11,10 +11,11 @@ if #found == 0 then
   return {'gone'}
 end
 local fields = found[1][2]
+local bytes = counter(KEYS[3])
 
 -- A letter that somebody removed by hand leaves its bytes behind: no letters at all set that right.
 local letters = redis.call('XLEN', KEYS[2])
-local held = letters > 0 and tonumber(redis.call('GET', KEYS[5]) or '0') or 0
+local held = letters > 0 and counter(KEYS[5]) or 0
 if letters >= tonumber(ARGV[5]) or held >= tonumber(ARGV[6]) then
   return {'full', letters, held}
 end
@@ -29,7 +30,8 @@ if noted then
     attempts = string.format('%.0f', tonumber(known['count']) or 0)
     first = string.format('%.0f', tonumber(known['first_at_ms']) or tonumber(now))
     if type(known['log']) == 'table' and #known['log'] > 0 then
-      log = cjson.encode(known['log'])
+      local fits, text = pcall(cjson.encode, known['log'])
+      log = fits and text or log
     end
   end
 end
@@ -57,7 +59,7 @@ redis.call('SET', KEYS[5], string.format('%.0f', held))
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
 redis.call('XDEL', KEYS[1], ARGV[2])
 redis.call('HDEL', KEYS[4], ARGV[2])
-local bytes = tonumber(redis.call('GET', KEYS[3]) or '0') - (body or 0)
+bytes = bytes - (body or 0)
 if bytes < 0 or redis.call('XLEN', KEYS[1]) == 0 then
   bytes = 0
 end

@@ -17,6 +17,6 @@ if #first > 0 then
   age = math.max(0, now - tonumber(string.match(first[1][1], '^(%d+)')))
 end
 return {
-  redis.call('XLEN', KEYS[1]), tonumber(redis.call('GET', KEYS[2]) or '0'), pending[1], age,
-  redis.call('XLEN', KEYS[3]), tonumber(redis.call('GET', KEYS[4]) or '0'),
+  redis.call('XLEN', KEYS[1]), counter(KEYS[2]), pending[1], age,
+  redis.call('XLEN', KEYS[3]), counter(KEYS[4]),
 }

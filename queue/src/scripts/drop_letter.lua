@@ -6,7 +6,7 @@ local found = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])
 if #found == 0 then
   return 0
 end
-local held = tonumber(redis.call('GET', KEYS[2]) or '0')
+local held = counter(KEYS[2])
 for _, part in ipairs(found[1][2]) do
   held = held - #part
 end

@@ -8,7 +8,7 @@ local old = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1
 if #old == 0 then
   return 0
 end
-local bytes = 0
+local answers, bytes = counter(KEYS[3]), 0
 for _, member in ipairs(old) do
   bytes = bytes + redis.call('HSTRLEN', KEYS[2], member)
 end
@@ -17,6 +17,6 @@ redis.call('HDEL', KEYS[2], unpack(old))
 if redis.call('ZCARD', KEYS[1]) == 0 then
   redis.call('DEL', KEYS[3])
 else
-  redis.call('DECRBY', KEYS[3], bytes)
+  redis.call('SET', KEYS[3], string.format('%.0f', math.max(0, answers - bytes)))
 end
 return #old

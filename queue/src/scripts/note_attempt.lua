@@ -5,14 +5,18 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local note = {count = 0, first_at_ms = now, log = {}}
+-- What somebody else has written there counts as nothing.
+local function whole(number)
+  return type(number) == 'number' and number >= 0 and number < 2 ^ 53 and number == math.floor(number)
+end
 local noted = redis.call('HGET', KEYS[2], ARGV[1])
-if noted then
-  local ok, known = pcall(cjson.decode, noted)
-  if ok and type(known) == 'table' then
-    note.count = tonumber(known['count']) or 0
-    note.first_at_ms = tonumber(known['first_at_ms']) or now
-    if type(known['log']) == 'table' then
-      note.log = known['log']
+local ok, known = pcall(cjson.decode, noted or '')
+if ok and type(known) == 'table' and whole(known['count']) and known['count'] < 2 ^ 31 and whole(known['first_at_ms']) then
+  note.count = known['count']
+  note.first_at_ms = known['first_at_ms']
+  for _, one in ipairs(type(known['log']) == 'table' and known['log'] or {}) do
+    if type(one) == 'table' and whole(one['at_ms']) and type(one['worker']) == 'string' and type(one['error']) == 'string' then
+      note.log[#note.log + 1] = {at_ms = one['at_ms'], worker = one['worker'], error = one['error']}
     end
   end
 end

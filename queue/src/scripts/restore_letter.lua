@@ -14,7 +14,7 @@ end
 if last ~= ARGV[1] then
   return {'moved', last}
 end
-local held = redis.call('XLEN', KEYS[1]) > 0 and tonumber(redis.call('GET', KEYS[2]) or '0') or 0
+local held = redis.call('XLEN', KEYS[1]) > 0 and counter(KEYS[2]) or 0
 for i = 2, #ARGV do
   held = held + #ARGV[i]
 end
