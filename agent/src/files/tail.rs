@@ -39,9 +39,11 @@ pub(crate) struct Tail {
     guard_moved: bool,
     /// The size at the last look.
     pub(crate) size: u64,
-    /// The size at the look before, and before the file was seen to shrink.
+    /// The size at the look before; and to what, and from what, the file was seen to shrink.
     previous: u64,
-    shrunk: Option<u64>,
+    shrunk: Option<(u64, u64)>,
+    /// The stamp when the content was last checked without being read.
+    checked: Option<Stamp>,
     /// How far behind it was when that was last shown.
     pub(crate) shown: Option<u64>,
     /// Size and time of change at the last look.
@@ -168,6 +170,7 @@ impl Tail {
             size: metadata.size(),
             previous: metadata.size(),
             shrunk: None,
+            checked: None,
             shown: None,
             stamp: Stamp::of(&metadata),
             fresh: false,
@@ -330,7 +333,8 @@ impl Tail {
         self.previous = self.size;
         self.size = stamp.size;
         if self.size < self.previous {
-            self.shrunk = self.shrunk.max(Some(self.previous));
+            let (to, from) = self.shrunk.unwrap_or((self.size, self.previous));
+            self.shrunk = Some((to.min(self.size), from.max(self.previous)));
         }
         self.unlinked = !linked;
     }
@@ -392,7 +396,14 @@ impl Tail {
 
     /// How large the content was, as far as that is known, when other content was found in its place.
     pub(crate) fn seen(&self) -> u64 {
-        self.changed.map_or(self.shrunk.unwrap_or(self.previous), |(_, seen)| seen)
+        self.changed.map_or(self.shrunk.map_or(self.previous, |(_, from)| from), |(_, seen)| seen)
+    }
+
+    /// Whether its end was cut off, while what was read stayed: the bytes that are gone.
+    pub(crate) fn take_cut(&mut self) -> Option<(u64, u64)> {
+        let (to, from) = self.shrunk.take()?;
+        let start = to.max(self.entry.offset);
+        (start < from).then_some((start, from))
     }
 
     /// Bytes that are not yet taken.
@@ -405,18 +416,43 @@ impl Tail {
     /// # Errors
     /// When it can't be read.
     pub(crate) fn fill(&mut self, buffer: &mut Vec<u8>, want: usize) -> io::Result<Fill> {
-        let head = head(self.file()?)?;
-        if self.replaced || !self.entry.fingerprint.begins(&head) {
+        if !self.begins_as_known(true)? {
             return Ok(Fill::Changed);
-        }
-        if self.entry.fingerprint.len() < head.len() {
-            self.entry.fingerprint = Checksum::of(&head);
-            self.dirty |= self.entry.offset > 0;
         }
         buffer.resize(self.guard.len() + want, 0);
         let read = read_at(self.file()?, buffer, self.read_at.saturating_sub(length(self.guard.len())))?;
         buffer.truncate(read);
         Ok(if buffer.starts_with(&self.guard) { Fill::Bytes(self.guard.len()) } else { Fill::Changed })
+    }
+
+    fn begins_as_known(&mut self, reads: bool) -> io::Result<bool> {
+        let head = head(self.file()?)?;
+        // Of a file of which nothing was read too little is known to tell that what is left is what was there.
+        let emptied = self.entry.offset == 0 && self.shrunk.is_some();
+        if self.replaced || emptied || !self.entry.fingerprint.begins(&head) {
+            return Ok(false);
+        }
+        // Of what isn't read yet only enough to know that it is there: a copy of the file may have less of it.
+        if self.entry.fingerprint.len() < head.len() && (reads || self.entry.fingerprint.len() == 0) {
+            self.entry.fingerprint = Checksum::of(&head);
+            self.dirty = true;
+        }
+        Ok(true)
+    }
+
+    /// Whether it has changed since it was last read or checked.
+    pub(crate) fn needs_check(&self) -> bool {
+        self.has_news() && self.checked != Some(self.stamp)
+    }
+
+    /// Whether what was read is still there, as far as [`Tail::fill`] would see.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub(crate) fn check(&mut self) -> io::Result<bool> {
+        self.checked = Some(self.stamp);
+        Ok(self.begins_as_known(false)?
+            && before(self.file()?, self.read_at, self.guard.len())? == self.guard)
     }
 
     /// Moves the place on. `upto` are the buffer's bytes before the new place, from the guard on; so many of them

@@ -15,7 +15,6 @@
 //! What is written between the copy and the truncation is gone, whoever reads.
 
 use super::core::{Core, GRACE, Moment};
-use super::notes::Loss;
 use super::scan::open;
 use crate::files::tail::{Tail, before, head};
 use crate::journal::state::FileEntry;
@@ -55,12 +54,7 @@ impl Core {
         }
         let originals = self.tails.values().filter(|other| other.entry.offset > 0 && !other.spooled);
         for other in originals.filter(|other| is_beside(&other.entry, tail)) {
-            // One that is gone just now is no original: copytruncate keeps it.
-            let copy = is_copy_of(tail, &head, other, now).or_else(|error| match error.kind() {
-                io::ErrorKind::NotFound => Ok(false),
-                _ => Err(error),
-            });
-            if copy? {
+            if is_copy_of(tail, &head, other, now)? {
                 return Ok(true);
             }
         }
@@ -68,32 +62,27 @@ impl Core {
         Ok(false)
     }
 
-    /// The content of a file is another: its old content is read on in a copy, where there is one, or else lost.
-    pub(super) fn leave_to_copy(&mut self, old: &FileEntry, seen: u64, now: Moment) -> io::Result<()> {
-        let mut upto = old.offset;
-        let candidate = |tail: &&mut Tail| {
-            !tail.is_own && !tail.spooled && tail.entry.offset == 0 && is_beside(old, tail)
-        };
-        for tail in self.tails.values_mut().filter(candidate) {
-            if !tail.with_file(|file| holds_content(old, file)).unwrap_or(false) {
+    /// The content of a file is another, or gone: its old content is read on in a copy, where there is one. Up to where
+    /// nothing of it is lost.
+    pub(super) fn leave_to_copy(&mut self, old: &FileEntry, now: Moment) -> u64 {
+        for tail in self.tails.values_mut() {
+            let candidate = !tail.is_own && !tail.spooled && tail.entry.offset == 0 && is_beside(old, tail);
+            let holds = |file: &File| holds_content(old, file);
+            if !candidate || !tail.with_file(holds).unwrap_or(false) || tail.adopt(old).is_err() {
                 continue;
             }
             tracing::info!(
-                file = %tail.entry.path.display(), copy_of = %old.path.display(), offset = old.offset,
+                file = %tail.entry.path.display(),
+                copy_of = %old.path.display(),
+                offset = old.offset,
                 "it is a copy of what the other file held, and read on from there"
             );
-            tail.adopt(old)?;
-            upto = tail.size.max(upto);
+            tail.active = now.mono;
             let place = tail.place();
             self.moved.insert(place.key, place);
-            break;
+            return tail.size.max(old.offset);
         }
-        if seen > upto {
-            let detail = "the file was truncated or written over before these bytes were read";
-            let (path, end) = (old.path.as_path(), Some(seen));
-            self.lose(&Loss { reason: "truncated", path, start: upto, end, batch: None, detail }, now);
-        }
-        Ok(())
+        old.offset
     }
 }
 
@@ -108,18 +97,24 @@ fn is_copy_of(tail: &Tail, head: &[u8], other: &Tail, now: Moment) -> io::Result
     if known.len() <= head.len() && !known.begins(head) {
         return Ok(false);
     }
-    other.with_file(|original| {
+    if !other.is_open() && other.missing > 0 {
+        // The next scans find out what became of it.
+        return tail.with_file(|copy| holds_content(&other.entry, copy));
+    }
+    let compared = other.with_file(|original| {
         if !other.is_intact(original)? {
             // A copy is complete before the original is emptied. Whose it is is decided when that is looked at.
             return Ok(known.begins(head));
         }
         let end = |file: &File| before(file, tail.size, COMPARED_BYTES);
         let same = tail.with_file(end)? == end(original)?;
-        let begins = crate::files::tail::head(original)?.starts_with(&head[..]);
+        let begins = crate::files::tail::head(original)?.starts_with(head);
         // Emptied meanwhile: as above.
         let alike = (begins && same) || !other.is_intact(original)?;
         Ok(alike && now.mono.saturating_sub(tail.active) < GRACE)
-    })
+    });
+    // Not where it was, and not yet missed: so it may be the original.
+    compared.or_else(|error| Ok(!other.is_open() && error.kind() == io::ErrorKind::NotFound))
 }
 
 impl Tail {

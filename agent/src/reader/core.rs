@@ -112,6 +112,8 @@ pub(crate) struct Core {
     pub(super) scans_are_slow: bool,
     /// How many there were.
     pub(super) scans: u64,
+    /// Whether the last round found a file whose content is another.
+    pub(super) found_change: bool,
     pub(super) named: BTreeSet<PathBuf>,
     /// The folders to be watched, after each scan.
     pub(super) folders: Option<BTreeSet<PathBuf>>,
@@ -182,6 +184,7 @@ impl Core {
             pace: Pace::default(),
             scans_are_slow: false,
             scans: 0,
+            found_change: false,
             named: BTreeSet::new(),
             folders: None,
             batcher,
@@ -221,6 +224,12 @@ impl Core {
         }
     }
 
+    /// Whether it was told to stop, so that it reads nothing more.
+    #[cfg(test)]
+    pub(super) fn is_stopping(&self) -> bool {
+        self.mode != Mode::Reading
+    }
+
     fn stop(&mut self) {
         if self.mode == Mode::Reading {
             self.mode = Mode::Stopping;
@@ -239,6 +248,10 @@ impl Core {
             self.follow_pending(now);
             self.follow_segments(now);
             busy = self.round(now);
+            if std::mem::take(&mut self.found_change) {
+                self.scan(now);
+                busy |= self.round(now);
+            }
             if self.settings.stdin && !self.settings.once && self.stdin_is_over() {
                 self.stop();
             }

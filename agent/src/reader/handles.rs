@@ -33,7 +33,7 @@ const LISTINGS: usize = 2;
 
 impl Core {
     /// Makes room for one more handle.
-    pub(super) fn make_room(&mut self) {
+    pub(super) fn make_room(&mut self, now: Moment) {
         let most = self.settings.max_open_files.max(1);
         let open = self.handles.count();
         if open < most {
@@ -52,15 +52,19 @@ impl Core {
         }
         resting.select_nth_unstable(wanted - 1);
         for (.., key) in resting.into_iter().take(wanted) {
-            if let Some(tail) = self.tails.get_mut(&key) {
+            // It may have lost its name since the last look; then it is not closed.
+            if let Some(tail) = self.tails.get_mut(&key)
+                && tail.look(now.mono).is_ok()
+                && tail.can_rest()
+            {
                 tail.rest();
             }
         }
     }
 
     /// Opens a file again. `false` when it isn't where it was: the next scan finds out what became of it.
-    pub(super) fn reopen(&mut self, tail: &mut Tail) -> io::Result<bool> {
-        self.make_room();
+    pub(super) fn reopen(&mut self, tail: &mut Tail, now: Moment) -> io::Result<bool> {
+        self.make_room(now);
         let file = match open(&tail.entry.path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -94,6 +98,8 @@ impl Core {
                 Place::Here(path, _) => {
                     tail.missing = 0;
                     tail.renamed(&path, now.mono);
+                    // Gone again: the next scan looks for it.
+                    drop(tail.look(now.mono));
                 }
                 Place::Unknown => {}
                 Place::Gone => {
@@ -112,7 +118,8 @@ impl Core {
     /// A closed file was deleted.
     fn gone(&mut self, key: Key, now: Moment) {
         let Some(tail) = self.tails.remove(&key) else { return };
-        let (path, start, size) = (&tail.entry.path, tail.entry.offset, tail.size);
+        let (path, size) = (&tail.entry.path, tail.size);
+        let start = self.leave_to_copy(&tail.entry, now);
         if size > start {
             let detail = "the file was deleted while it was closed, and these bytes of it had not been read; with a \
                           larger --max-open-files it would have been held open";
@@ -125,7 +132,7 @@ impl Core {
     }
 
     /// After a scan: files that are closed and have grown are held open again, where there is room.
-    pub(super) fn open_grown(&mut self) {
+    pub(super) fn open_grown(&mut self, now: Moment) {
         let idle = self.tails.values().filter(|tail| tail.can_rest() && tail.is_at_end()).count();
         let room = (self.settings.max_open_files + idle).saturating_sub(self.handles.count());
         let grown = |(_, tail): &(&Key, &Tail)| !tail.is_open() && tail.has_news();
@@ -133,7 +140,7 @@ impl Core {
         for key in grown {
             if let Some(mut tail) = self.tails.remove(&key) {
                 // What can't be opened now is tried again when it is its turn.
-                drop(self.reopen(&mut tail));
+                drop(self.reopen(&mut tail, now));
                 self.tails.insert(key, tail);
             }
         }

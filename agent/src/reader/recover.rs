@@ -84,7 +84,7 @@ impl Recovery<'_> {
         let changed: Vec<_> = old.files.values().filter_map(|entry| self.file(entry, &mut out)).collect();
         // When it is known which files are others.
         for (entry, reason) in changed {
-            if reason == "deleted" || !self.leave_to_copy(entry, &mut out) {
+            if !self.leave_to_copy(entry, &mut out) {
                 self.lose_rest(entry, reason, &mut out);
             }
         }
@@ -226,7 +226,8 @@ impl Recovery<'_> {
             let unread = out.state.files.get(key).is_none_or(|known| known.offset == 0);
             let Ok(file) = open(&found.path) else { continue };
             let Ok(metadata) = file.metadata() else { continue };
-            let right = unread && *key != entry.key && Key::of(&metadata) == *key;
+            let other = *key != entry.key && found.path != entry.path;
+            let right = unread && other && Key::of(&metadata) == *key;
             if right && holds_content(entry, &file).unwrap_or(false) {
                 let place = FileEntry {
                     key: *key,

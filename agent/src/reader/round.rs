@@ -16,6 +16,7 @@ use crate::files::tail::{Fill, Patience, Tail};
 use crate::spool::Spool;
 use logweir_proto::line::service_of_path;
 use std::ops::Bound::{Excluded, Unbounded};
+use std::path::Path;
 
 const CHUNK: usize = 256 << 10;
 const TURNS: usize = 16;
@@ -66,11 +67,17 @@ impl Core {
         if tail.is_open() {
             tail.look(now.mono)?;
         }
-        let due = ending || tail.left_due(&self.settings.patience).is_some_and(|at| at <= now.mono);
-        if self.held(now) || tail.finished || !(tail.has_news() || due) {
+        if self.held(now) {
+            if self.is_window_full() {
+                self.check(tail, now)?;
+            }
             return Ok(false);
         }
-        if !tail.is_open() && !self.reopen(tail)? {
+        let due = ending || tail.left_due(&self.settings.patience).is_some_and(|at| at <= now.mono);
+        if tail.finished || !(tail.has_news() || due) {
+            return Ok(false);
+        }
+        if !tail.is_open() && !self.reopen(tail, now)? {
             return Ok(false);
         }
         if tail.changed.is_some_and(|(scan, _)| scan == self.scans) || self.may_be_copy(tail, now)? {
@@ -79,6 +86,18 @@ impl Core {
         self.turn(tail, ending, now)?;
         tail.error = None;
         Ok(true)
+    }
+
+    /// What can't be read for a while is checked at least, so that each content that comes and goes meanwhile is known, and
+    /// named when it is gone.
+    fn check(&mut self, tail: &mut Tail, now: Moment) -> std::io::Result<()> {
+        if tail.spooled || !(tail.needs_check() || tail.changed.is_some()) {
+            return Ok(());
+        }
+        if (tail.is_open() || self.reopen(tail, now)?) && !tail.check()? {
+            self.changed(tail, now)?;
+        }
+        Ok(())
     }
 
     /// The system can't read the file. It is tried again for ever, except where the inputs have an end.
@@ -135,6 +154,9 @@ impl Core {
         let mut want = CHUNK;
         loop {
             let Fill::Bytes(guard) = tail.fill(buffer, want)? else { return self.changed(tail, now) };
+            if let Some((start, end)) = tail.take_cut() {
+                self.lose_cut(&tail.entry.path, start, end, now);
+            }
             let at_end = buffer.len() - guard < want;
             let ended = self.ended(tail, at_end, ending, buffer.len() - guard, now);
             match self.events(tail, (buffer, guard), ended, &settings, now) {
@@ -167,12 +189,17 @@ impl Core {
         }
     }
 
+    fn lose_cut(&mut self, path: &Path, start: u64, end: u64, now: Moment) {
+        let detail = "the file was truncated or written over before these bytes were read";
+        self.lose(&Loss { reason: "truncated", path, start, end: Some(end), batch: None, detail }, now);
+    }
+
     /// What was read is no longer there: the file was truncated or written over. What was read of it stays valid.
     fn changed(&mut self, tail: &mut Tail, now: Moment) -> std::io::Result<()> {
         if tail.changed.is_none() && !self.settings.once {
             // Where there is a copy of the old content, a scan finds it.
             tail.changed = Some((self.scans, tail.seen()));
-            self.scan_at = self.scan_at.min(now.mono.max(self.may_scan_at));
+            self.found_change = true;
             return Ok(());
         }
         let (old, seen) = (tail.place(), tail.seen());
@@ -181,7 +208,10 @@ impl Core {
             offset = old.offset,
             "the file was truncated or written over; it is read from the beginning"
         );
-        self.leave_to_copy(&old, seen, now)?;
+        let start = self.leave_to_copy(&old, now);
+        if seen > start {
+            self.lose_cut(&old.path, start, seen, now);
+        }
         self.contents += 1;
         tail.restart(self.contents)?;
         // Another file's content belongs to whom its name says.

@@ -50,7 +50,12 @@ impl Core {
         self.scan_at = now.mono + self.settings.scan_interval.max(gap);
         self.may_scan_at = now.mono + gap;
         for tail in self.tails.values_mut().filter(|tail| !tail.spooled) {
-            tail.matched = scan.files.contains_key(&tail.entry.key);
+            let matches = scan.files.contains_key(&tail.entry.key);
+            if tail.matched && !matches {
+                // The application may write to it until it opens the new one, however quiet it has been.
+                tail.active = now.mono;
+            }
+            tail.matched = matches;
             tail.fresh = false;
         }
         for (key, found) in &scan.files {
@@ -68,7 +73,7 @@ impl Core {
             self.pending = begun.map(|(key, found)| (*key, found.clone())).collect();
         }
         self.find_closed(&scan.files, now);
-        self.open_grown();
+        self.open_grown(now);
         for (path, why) in scan.passed_over {
             self.say_once(&path, &format!("not followed: {why}"));
         }
@@ -192,7 +197,7 @@ impl Core {
                 Tail::first_entry(&file, path.to_path_buf(), service, 0)?
             }
         };
-        self.make_room();
+        self.make_room(now);
         self.contents += 1;
         let max_line = self.settings.max_line_bytes;
         let mut tail = Tail::new(file, &self.handles, entry, self.contents, max_line)?;

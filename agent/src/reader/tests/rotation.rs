@@ -255,3 +255,35 @@ fn more_files_than_allowed_are_left_alone_until_there_is_room() {
     rig.drain();
     rig.assert_sent(numbered(0..3));
 }
+
+#[test]
+fn a_quiet_file_that_is_renamed_is_followed_for_the_grace_too() {
+    let mut rig = Rig::started(|_| {});
+    rig.append("a.log", text(&numbered(0..3)));
+    rig.drain();
+    rig.rename("a.log", "a.log.1");
+    rig.run(5000);
+    // The application has not opened the new file yet.
+    rig.append("a.log.1", text(&numbered(3..5)));
+    rig.run(20_000);
+    rig.settle_all();
+    rig.drain();
+    rig.assert_sent(numbered(0..5));
+}
+
+#[test]
+fn an_end_that_is_cut_off_before_it_was_read_is_reported() {
+    let mut rig = Rig::started(|settings| settings.window_batches = 1);
+    rig.append("a.log", text(&numbered(0..10)));
+    rig.run(1000);
+    rig.append("a.log", text(&numbered(10..20)));
+    rig.run(1000);
+    // What was read stays.
+    let (cut, seen) = (text(&numbered(0..12)).len(), text(&numbered(0..20)).len());
+    File::options().write(true).open(rig.path("a.log")).unwrap().set_len(cut as u64).unwrap();
+    rig.drain();
+    rig.assert_sent(numbered(0..12));
+    let losses = rig.losses();
+    assert_eq!(losses.len(), 1, "{losses:?}");
+    assert_eq!((&losses[0]["start"], &losses[0]["end"]), (&Value::from(cut), &Value::from(seen)));
+}

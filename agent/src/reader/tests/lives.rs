@@ -1,0 +1,534 @@
+//! Random lives of files and agents, against a plain list of what was written and what became of it.
+//!
+//! Applications write lines in pieces, and keep writing to files that were renamed; files are rotated, copied and
+//! emptied, truncated, deleted; agents are killed, stopped, started; batches are acknowledged late and in any order; the
+//! disk is full for a while. What must hold at the end is in [`Life::check`].
+//!
+//! `./test reader N` runs more of them. `LOGWEIR_READER_CASES` and proptest's own variables work too.
+
+use super::*;
+use proptest::prelude::*;
+use std::collections::{BTreeSet, HashSet};
+
+/// What happens next. Numbers choose among what is there.
+#[derive(Debug, Clone)]
+enum Op {
+    /// Whole lines, after the rest of a line that was begun.
+    Write(usize, usize),
+    /// The next line, up to somewhere in its middle.
+    Begin(usize, usize),
+    Rename(usize),
+    Create(usize),
+    CopyTruncate(usize, usize),
+    Truncate(usize, usize),
+    Delete(usize),
+    /// One of those that were rotated.
+    DeleteOld(usize),
+    Pass(u64),
+    /// Long enough for a scan.
+    Look,
+    Take,
+    Settle(usize),
+    Kill,
+    Stop,
+    Start,
+    /// The disk is full, or not any more.
+    Full(bool),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let slot = 0..SLOTS;
+    prop_oneof![
+        8 => (slot.clone(), 1_usize..9).prop_map(|(slot, lines)| Op::Write(slot, lines)),
+        3 => (slot.clone(), 1_usize..14).prop_map(|(slot, at)| Op::Begin(slot, at)),
+        3 => slot.clone().prop_map(Op::Rename),
+        3 => slot.clone().prop_map(Op::Create),
+        3 => (slot.clone(), 0_usize..9).prop_map(|(slot, lines)| Op::CopyTruncate(slot, lines)),
+        1 => (slot.clone(), 0_usize..9).prop_map(|(slot, lines)| Op::Truncate(slot, lines)),
+        1 => slot.prop_map(Op::Delete),
+        1 => (0_usize..3).prop_map(Op::DeleteOld),
+        4 => prop_oneof![Just(10_u64), Just(600), Just(11_000)].prop_map(Op::Pass),
+        4 => Just(Op::Look),
+        4 => Just(Op::Take),
+        4 => (0_usize..3).prop_map(Op::Settle),
+        2 => Just(Op::Kill),
+        1 => Just(Op::Stop),
+        4 => Just(Op::Start),
+        1 => any::<bool>().prop_map(Op::Full),
+    ]
+}
+
+const SLOTS: usize = 2;
+
+/// After so many looks, a second apart, the journal knows that there is something.
+const IN_JOURNAL: u32 = 4;
+
+/// Which agent it is.
+#[derive(Debug, Clone, Copy)]
+struct Kind {
+    /// Whether the pattern matches what rotation leaves.
+    matches_old: bool,
+    max_open_files: usize,
+}
+
+/// A line, and where it stands in its content.
+struct Line {
+    text: String,
+    start: usize,
+    end: usize,
+    /// How often an agent has looked at the file since.
+    looks: u32,
+}
+
+/// What stands, or stood, in a file.
+struct Content {
+    path: PathBuf,
+    lines: Vec<Line>,
+    len: usize,
+    /// Whether an agent has looked at it, and could write that down.
+    known: bool,
+    /// Only the file, with other content: that is enough for the agent that holds it open.
+    file_known: bool,
+    /// It has no name any more, and the agent that runs holds it open.
+    held: bool,
+    gone: bool,
+}
+
+struct Slot {
+    /// The application's handle.
+    file: Option<File>,
+    content: usize,
+    /// The rest of a line that was begun.
+    rest: Vec<u8>,
+    /// How long nothing was written.
+    quiet_ms: u64,
+}
+
+struct Life {
+    rig: Rig,
+    kind: Kind,
+    contents: Vec<Content>,
+    slots: Vec<Slot>,
+    written: usize,
+    rotated: usize,
+    full: bool,
+    /// For so many looks nobody knows what is seen.
+    blind: u32,
+    /// Lines that may be missing, by content; those that were seen must be named then.
+    at_risk: Vec<(usize, usize)>,
+}
+
+impl Life {
+    fn new(kind: Kind) -> Self {
+        let rig = Rig::started(|settings| {
+            settings.batch_events = 5;
+            settings.window_batches = 4;
+            settings.max_open_files = kind.max_open_files;
+            if kind.matches_old {
+                settings.patterns[0].push('*');
+            }
+        });
+        let slots =
+            (0..SLOTS).map(|_| Slot { file: None, content: 0, rest: Vec::new(), quiet_ms: 0 }).collect();
+        Self {
+            rig,
+            kind,
+            contents: vec![],
+            slots,
+            written: 0,
+            rotated: 0,
+            full: false,
+            blind: 0,
+            at_risk: vec![],
+        }
+    }
+
+    fn name(&self, slot: usize) -> PathBuf {
+        self.rig.path(&format!("file{slot}.log"))
+    }
+
+    fn old_name(&mut self, slot: usize) -> PathBuf {
+        self.rotated += 1;
+        self.rig.path(&format!("file{slot}.log.{}", self.rotated))
+    }
+
+    fn content(&mut self, path: PathBuf) -> usize {
+        let (lines, len) = (Vec::new(), 0);
+        self.contents.push(Content {
+            path,
+            lines,
+            len,
+            known: false,
+            file_known: false,
+            held: false,
+            gone: false,
+        });
+        self.contents.len() - 1
+    }
+
+    fn create(&mut self, slot: usize) {
+        let path = self.name(slot);
+        if path.exists() {
+            return;
+        }
+        self.finish(slot);
+        self.slots[slot].file = Some(File::options().create(true).append(true).open(&path).unwrap());
+        self.slots[slot].content = self.content(path);
+    }
+
+    /// Two bytes a letter, so that pieces end in the middle of one.
+    fn line(&mut self, slot: usize) -> Vec<u8> {
+        let text = format!("äöü {}", self.written);
+        self.written += 1;
+        let content = &mut self.contents[self.slots[slot].content];
+        let bytes = format!("{text}\r\n").into_bytes();
+        let (start, end) = (content.len, content.len + bytes.len());
+        content.lines.push(Line { text, start, end, looks: 0 });
+        content.len = end;
+        bytes
+    }
+
+    fn put(&mut self, slot: usize, bytes: &[u8]) {
+        self.slots[slot].quiet_ms = 0;
+        self.slots[slot].file.as_mut().unwrap().write_all(bytes).unwrap();
+    }
+
+    fn finish(&mut self, slot: usize) {
+        let rest = std::mem::take(&mut self.slots[slot].rest);
+        if !rest.is_empty() {
+            self.put(slot, &rest);
+        }
+    }
+
+    fn write(&mut self, slot: usize, lines: usize) {
+        if self.slots[slot].file.is_none() {
+            self.create(slot);
+        }
+        self.finish(slot);
+        for _ in 0..lines {
+            let line = self.line(slot);
+            self.put(slot, &line);
+        }
+        // Blank lines take no number.
+        self.put(slot, b" \n");
+        self.contents[self.slots[slot].content].len += 2;
+    }
+
+    fn begin(&mut self, slot: usize, at: usize) {
+        if self.slots[slot].file.is_none() {
+            self.create(slot);
+        }
+        self.finish(slot);
+        let mut line = self.line(slot);
+        let rest = line.split_off(at.min(line.len() - 1));
+        self.put(slot, &line);
+        self.slots[slot].rest = rest;
+    }
+
+    /// The slot's file, if it still has its name.
+    fn current(&self, slot: usize) -> Option<usize> {
+        let content = self.slots[slot].content;
+        let here = self.slots[slot].file.is_some() && self.contents[content].path == self.name(slot);
+        (here && !self.contents[content].gone && !self.contents[content].held).then_some(content)
+    }
+
+    fn rename(&mut self, slot: usize) {
+        let Some(content) = self.current(slot) else { return };
+        if !self.kind.matches_old && !self.is_known(content) {
+            // An agent that has never seen a file can't find it under a name that no pattern matches.
+            self.look();
+            if !self.is_known(content) {
+                return;
+            }
+        }
+        let path = self.old_name(slot);
+        std::fs::rename(&self.contents[content].path, &path).unwrap();
+        self.contents[content].path = path;
+    }
+
+    fn is_known(&self, content: usize) -> bool {
+        self.contents[content].known || self.contents[content].file_known
+    }
+
+    /// What is not with the sender by now may be missing at the end.
+    fn risk(&mut self, content: usize) {
+        let sent: HashSet<String> = self.rig.messages().into_iter().collect();
+        let lines = self.contents[content].lines.iter().enumerate();
+        let unsent = lines.filter(|(_, line)| !sent.contains(&line.text)).map(|(line, _)| (content, line));
+        self.at_risk.extend(unsent);
+        self.contents[content].gone = true;
+    }
+
+    fn empty(&mut self, slot: usize, lines: usize) {
+        let path = self.name(slot);
+        self.slots[slot].file.as_mut().unwrap().set_len(0).unwrap();
+        let known = self.reads() && self.is_known(self.slots[slot].content);
+        self.slots[slot].content = self.content(path);
+        let content = self.slots[slot].content;
+        self.contents[content].file_known = known;
+        if lines > 0 {
+            self.write(slot, lines);
+        }
+    }
+
+    fn copy_truncate(&mut self, slot: usize, lines: usize) {
+        let Some(content) = self.current(slot) else { return };
+        self.finish(slot);
+        let copy = self.old_name(slot);
+        std::fs::copy(self.name(slot), &copy).unwrap();
+        if self.kind.matches_old {
+            self.contents[content].path = copy;
+            self.contents[content].known = false;
+            self.contents[content].file_known = false;
+        } else {
+            self.risk(content);
+        }
+        self.empty(slot, lines);
+    }
+
+    fn truncate(&mut self, slot: usize, lines: usize) {
+        let Some(content) = self.current(slot) else { return };
+        self.finish(slot);
+        self.risk(content);
+        self.empty(slot, lines);
+    }
+
+    fn delete(&mut self, content: usize) {
+        for slot in 0..SLOTS {
+            if self.slots[slot].content == content {
+                self.finish(slot);
+                self.slots[slot].file = None;
+            }
+        }
+        delete(&self.contents[content].path);
+        if self.reads() && self.is_known(content) && self.kind.max_open_files > 10 {
+            self.contents[content].held = true;
+        } else {
+            self.risk(content);
+        }
+    }
+
+    /// Ends the agent, in whatever way.
+    fn ended(&mut self) {
+        self.rig.kill();
+        for content in 0..self.contents.len() {
+            let file_known = std::mem::take(&mut self.contents[content].file_known);
+            let old = self.contents[content].path.extension().is_some_and(|ext| ext != "log");
+            if file_known && !self.contents[content].known && old && !self.kind.matches_old {
+                // Nobody knows any more that this content was followed under its older name.
+                self.risk(content);
+                for slot in self.slots.iter_mut().filter(|slot| slot.content == content) {
+                    (slot.file, slot.rest) = (None, Vec::new());
+                }
+            }
+            // What was seen just before isn't in the journal yet.
+            for line in self.contents[content].lines.iter_mut().filter(|line| line.looks < IN_JOURNAL) {
+                line.looks = 0;
+            }
+            if std::mem::take(&mut self.contents[content].held) {
+                self.risk(content);
+            }
+        }
+    }
+
+    fn start(&mut self) {
+        if self.rig.running.is_none() {
+            self.rig.ended = None;
+            self.rig.start();
+            self.rig.core().journal.fails = self.full;
+        }
+    }
+
+    /// Time passes, and with it what was begun in a file that no pattern matches would be taken for whole.
+    fn pass(&mut self, ms: u64) {
+        if self.rig.running.is_none() {
+            return;
+        }
+        for slot in 0..SLOTS {
+            if self.current(slot).is_none() {
+                self.finish(slot);
+                // A file that no pattern matches is followed as long as it is written to every ten seconds.
+                self.slots[slot].quiet_ms += ms;
+                if self.slots[slot].quiet_ms > 9_000 && !self.kind.matches_old {
+                    self.slots[slot].file = None;
+                }
+            }
+        }
+        self.rig.pass(ms);
+        self.rig.step();
+        if self.rig.ended.is_some() {
+            self.ended();
+        }
+    }
+
+    /// Whether an agent is there that isn't about to end.
+    fn reads(&mut self) -> bool {
+        self.rig.running.is_some() && !self.rig.core().is_stopping()
+    }
+
+    fn look(&mut self) {
+        self.pass(1000);
+        if !self.reads() {
+            return;
+        }
+        // Nothing is read or written for a second after the disk was full, and then it is written before it is read.
+        self.blind = self.blind.saturating_sub(1);
+        if self.blind > 0 || self.full {
+            return;
+        }
+        for content in self.contents.iter_mut().filter(|content| !content.gone) {
+            content.known = true;
+            let known = content.known;
+            content.lines.iter_mut().for_each(|line| line.looks += u32::from(known));
+        }
+        for slot in self.slots.iter().filter(|slot| !slot.rest.is_empty()) {
+            if let Some(line) = self.contents[slot.content].lines.last_mut() {
+                line.looks = 0;
+            }
+        }
+    }
+
+    fn apply(&mut self, op: Op) {
+        let running = self.rig.running.is_some();
+        match op {
+            Op::Write(slot, lines) => self.write(slot, lines),
+            Op::Begin(slot, at) => self.begin(slot, at),
+            Op::Rename(slot) => self.rename(slot),
+            Op::Create(slot) => self.create(slot),
+            Op::CopyTruncate(slot, lines) => self.copy_truncate(slot, lines),
+            Op::Truncate(slot, lines) => self.truncate(slot, lines),
+            Op::Delete(slot) => {
+                if let Some(content) = self.current(slot) {
+                    self.delete(content);
+                }
+            }
+            Op::DeleteOld(index) => {
+                let old = |content: &Content| {
+                    !content.gone && !content.held && content.path.extension().is_some_and(|ext| ext != "log")
+                };
+                let old: Vec<usize> =
+                    (0..self.contents.len()).filter(|at| old(&self.contents[*at])).collect();
+                if let Some(content) = old.get(index) {
+                    self.delete(*content);
+                }
+            }
+            Op::Pass(ms) => self.pass(ms),
+            Op::Look => self.look(),
+            Op::Take if running => self.rig.take(),
+            Op::Settle(index) if running && index < self.rig.waiting.len() => {
+                let id = self.rig.waiting.remove(index).id;
+                let now = self.rig.now;
+                self.rig.core().handle(Wake::Settled(Settled { id, rejects: vec![] }), now);
+            }
+            Op::Kill if running => self.ended(),
+            Op::Stop if running => {
+                let now = self.rig.now;
+                self.rig.core().handle(Wake::Stop, now);
+            }
+            Op::Start => self.start(),
+            Op::Full(full) => {
+                self.full = full;
+                self.blind = 3;
+                if running {
+                    self.rig.core().journal.fails = full;
+                }
+            }
+            Op::Take | Op::Settle(_) | Op::Kill | Op::Stop => {}
+        }
+    }
+
+    /// Until nothing is left to do.
+    fn drain(&mut self) {
+        self.full = false;
+        for slot in 0..SLOTS {
+            self.finish(slot);
+        }
+        if !self.reads() {
+            self.ended();
+        }
+        self.start();
+        self.rig.core().journal.fails = false;
+        for _ in 0..16 {
+            self.rig.pass(1200);
+            self.rig.settle_down();
+            self.rig.settle_all();
+        }
+    }
+
+    /// Each line has one number. A line that has none was in a file that was truncated or deleted before it was with
+    /// the sender, and if an agent had seen it, its bytes are named.
+    fn check(&mut self) -> Result<(), TestCaseError> {
+        self.drain();
+        let messages = self.rig.messages();
+        let sent: BTreeSet<&String> = messages.iter().collect();
+        prop_assert_eq!(sent.len(), messages.len(), "a line has two numbers: {:?}", messages);
+        let losses = self.rig.losses();
+        let at_risk: HashSet<(usize, usize)> = self.at_risk.iter().copied().collect();
+        for (at, content) in self.contents.iter().enumerate() {
+            for (index, line) in
+                content.lines.iter().enumerate().filter(|(_, line)| !sent.contains(&line.text))
+            {
+                prop_assert!(
+                    at_risk.contains(&(at, index)),
+                    "{:?} is missing; losses: {:?}",
+                    line.text,
+                    losses
+                );
+                let covers = |loss: &Value| {
+                    let start = loss["start"].as_u64().unwrap();
+                    let end = loss["end"].as_u64().unwrap_or(u64::MAX);
+                    // Names change; the slot doesn't.
+                    let file = loss["file"].as_str().unwrap();
+                    let slot = self.rig.dir.path().join(content.path.file_stem().unwrap());
+                    file.starts_with(slot.with_extension("").to_str().unwrap())
+                        && start <= line.start as u64
+                        && end >= line.end as u64
+                };
+                let named = losses.iter().any(covers);
+                prop_assert!(
+                    named || line.looks == 0,
+                    "{:?} is missing and not named: {:?}",
+                    line.text,
+                    losses
+                );
+            }
+        }
+        let written: usize = self.contents.iter().map(|content| content.lines.len()).sum();
+        prop_assert!(sent.len() <= written);
+        Ok(())
+    }
+}
+
+fn cases() -> ProptestConfig {
+    let cases =
+        std::env::var("LOGWEIR_READER_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(10_000);
+    // Each of the three agents has its share.
+    ProptestConfig { cases: cases / 3 + 1, max_shrink_iters: 20_000, ..ProptestConfig::default() }
+}
+
+fn live(kind: Kind, ops: Vec<Op>) -> Result<(), TestCaseError> {
+    let mut life = Life::new(kind);
+    for op in ops {
+        life.apply(op);
+    }
+    life.check()
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn rotated_files_match_no_pattern(ops in prop::collection::vec(op(), 1..24)) {
+        live(Kind { matches_old: false, max_open_files: 50 }, ops)?;
+    }
+
+    #[test]
+    fn rotated_files_match(ops in prop::collection::vec(op(), 1..24)) {
+        live(Kind { matches_old: true, max_open_files: 50 }, ops)?;
+    }
+
+    #[test]
+    fn there_are_fewer_handles_than_files(matches_old in any::<bool>(), ops in prop::collection::vec(op(), 1..24)) {
+        live(Kind { matches_old, max_open_files: 1 }, ops)?;
+    }
+}
