@@ -58,6 +58,15 @@ async fn a_commit_without_its_standby_is_not_acknowledged() {
     let person = rig.postgres.connect().await;
     person.batch_execute("SET synchronous_commit = local").await.unwrap();
     set(&rig, &["ALTER SYSTEM SET synchronous_standby_names = 'nobody'"]).await;
+    // The server takes that in its own time: when somebody's commit waits, all do.
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    let probe = rig.postgres.connect().await;
+    loop {
+        tokio::select! {
+            done = probe.batch_execute("SELECT pg_logical_emit_message(true, 'a', 'b')") => done.unwrap(),
+            () = eventually("a commit waits", async || rig.postgres.row(waiting).await != "0") => break,
+        }
+    }
     rig.put(&Batch::new(1, 6, 5, "api")).await;
     let cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity
                   WHERE wait_event = 'SyncRep' AND application_name = 'logweir-worker'";
