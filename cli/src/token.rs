@@ -5,7 +5,9 @@ use crate::failure::Failure;
 use crate::output;
 use anyhow::Context as _;
 use clap::Subcommand;
+use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use logweir_proto::limits::MAX_SERVICE_CHARS;
+use logweir_telemetry::config::duration;
 use logweir_telemetry::exit::Exit;
 use rand::TryRng as _;
 use sha2::{Digest as _, Sha256};
@@ -14,6 +16,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Make tokens for agents
 #[derive(Debug, clap::Args)]
@@ -30,8 +33,9 @@ enum Command {
 /// Make a token for an agent, and print it
 ///
 /// The token stands on stdout alone, and nowhere else: the file that the collector reads gets only its hash, as
-/// a line "AGENT_ID sha256:HEX". An agent may have several tokens, so that one can be replaced without a gap;
-/// to revoke one, remove its line. Blank lines and lines that begin with # are comments.
+/// a line "AGENT_ID sha256:HEX [expires:TIME]". An agent may have several tokens, so that one can be replaced without a
+/// gap; to revoke one, remove its line: the collector reads the file again within a second or two. Blank lines are
+/// ignored, and # begins a comment.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Example:
@@ -45,6 +49,9 @@ struct New {
     /// The file with the collector's tokens; it is made when it doesn't exist
     #[arg(long, value_name = "FILE")]
     tokens: PathBuf,
+    /// How long the token works, such as 90d [default: until its line is removed]
+    #[arg(long, value_parser = duration, value_name = "DURATION")]
+    expires: Option<Duration>,
 }
 
 fn agent_id(text: &str) -> Result<String, String> {
@@ -62,12 +69,14 @@ fn agent_id(text: &str) -> Result<String, String> {
 pub(crate) fn run(args: &Args, shared: &Shared) -> anyhow::Result<Exit> {
     let Command::New(new) = &args.command;
     let token = format!("lw_{}", random_hex()?);
-    let line = tokens_line(&new.agent_id, &token);
+    let expires = new.expires.map(|after| end(Timestamp::now(), after)).transpose()?;
+    let line = tokens_line(&new.agent_id, &token, expires);
     // The hash first: a token that was printed must work.
     append(&new.tokens, &line)
         .map_err(|e| Failure::Usage(format!("can't write the tokens file {}: {e}", new.tokens.display())))?;
     if shared.json {
-        output::json(&serde_json::json!({"agent": new.agent_id, "token": token}))?;
+        let expires = expires.map(|end| end.to_string());
+        output::json(&serde_json::json!({"agent": new.agent_id, "token": token, "expires": expires}))?;
     } else {
         output::data(format!("{token}\n").as_bytes())?;
     }
@@ -81,8 +90,17 @@ pub(crate) fn random_hex() -> anyhow::Result<String> {
     Ok(hex(&random))
 }
 
-fn tokens_line(agent_id: &str, token: &str) -> String {
-    format!("{agent_id} sha256:{}\n", hex(&Sha256::digest(token.as_bytes())))
+/// In whole seconds, rounded up.
+fn end(now: Timestamp, after: Duration) -> anyhow::Result<Timestamp> {
+    let end = now
+        .checked_add(after)
+        .and_then(|end| end.round(TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Ceil)));
+    end.map_err(|e| Failure::Usage(format!("--expires is too far away: {e}")).into())
+}
+
+fn tokens_line(agent_id: &str, token: &str, expires: Option<Timestamp>) -> String {
+    let expires = expires.map(|end| format!(" expires:{end}")).unwrap_or_default();
+    format!("{agent_id} sha256:{}{expires}\n", hex(&Sha256::digest(token.as_bytes())))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -121,11 +139,20 @@ mod tests {
 
     #[test]
     fn the_file_keeps_the_hash_only() {
-        let line = tokens_line("web-1", "lw_abc");
+        let line = tokens_line("web-1", "lw_abc", None);
         // As `printf lw_abc | sha256sum` says.
         let hash = "440ac5970e622df3d8c208f5cdb6cc471c72dca18e0a36ac8f34122f86309cb5";
         assert_eq!(line, format!("web-1 sha256:{hash}\n"));
         assert!(!line.contains("lw_abc"));
+    }
+
+    #[test]
+    fn an_end_is_written_as_the_collector_reads_it() {
+        let now: Timestamp = "2026-11-24T10:03:00.25Z".parse().unwrap();
+        let end = end(now, Duration::from_secs(90 * 86_400)).unwrap();
+        let line = tokens_line("web-1", "lw_abc", Some(end));
+        assert!(line.ends_with(" expires:2027-02-22T10:03:01Z\n"), "{line}");
+        assert!(super::end(now, Duration::from_secs(u64::MAX)).is_err());
     }
 
     #[test]

@@ -103,6 +103,8 @@ pub(crate) struct Answered {
     pub(crate) reply: Reply,
     /// Whether a part of its body was not read.
     pub(crate) unread: bool,
+    /// Whether the client took it back half-way.
+    pub(crate) broken_off: bool,
 }
 
 /// Answers one request.
@@ -134,7 +136,7 @@ pub(crate) async fn answer(shared: &Arc<Shared>, caller: &Caller, request: Reque
     } else {
         reply
     };
-    Answered { reply, unread }
+    Answered { reply, unread, broken_off: upload.is_broken_off() }
 }
 
 /// What a request gets, and the code under which that is counted.

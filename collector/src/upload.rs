@@ -50,6 +50,7 @@ pub(crate) enum Broken {
 pub(crate) struct Upload {
     body: Incoming,
     finished: bool,
+    broken_off: bool,
     pulse: Arc<Pulse>,
 }
 
@@ -64,12 +65,17 @@ impl Upload {
     /// Of a request on the connection with this pulse.
     pub(crate) fn new(body: Incoming, pulse: Arc<Pulse>) -> Self {
         let finished = body.is_end_stream();
-        Self { body, finished, pulse }
+        Self { body, finished, broken_off: false, pulse }
     }
 
     /// Whether nothing of it is left on the connection.
     pub(crate) fn is_finished(&self) -> bool {
         self.finished
+    }
+
+    /// Whether the client took it back half-way.
+    pub(crate) fn is_broken_off(&self) -> bool {
+        self.broken_off
     }
 
     /// Reads all of it, at most `limit` bytes. The first call makes the connection send `100 Continue` to a
@@ -95,6 +101,7 @@ impl Upload {
                 Ok(None) => break,
                 Ok(Some(Err(_))) => {
                     self.finished = true;
+                    self.broken_off = true;
                     return Err(Broken::Cut);
                 }
                 Ok(Some(Ok(frame))) => frame,

@@ -8,7 +8,7 @@
 //! most [`BUFFER`]: no limit on bodies depends on what clients please to send ahead.
 
 use super::Cut;
-use super::pulse::{AnswerBody, Expired, Patience, Pulse};
+use super::pulse::{AnswerBody, Expired, Patience, Pulse, STALLED};
 use super::socket::{Socket, Unread};
 use crate::metrics::Living;
 use crate::service::{self, Caller, Shared};
@@ -127,6 +127,9 @@ async fn http(
     ending: &Ending,
 ) -> Option<Cut> {
     let pulse = Pulse::new(patience);
+    if version == Some(Version::HTTP_2) {
+        pulse.speaks_http2();
+    }
     let unread = Unread::new();
     let caller = Arc::new(Caller { ip: peer.ip(), certificate, pulse: Arc::clone(&pulse) });
     let (answering, noted) = (Arc::clone(shared), unread.clone());
@@ -141,7 +144,8 @@ async fn http(
                 noted.set(answered.unread);
             }
             let (head, body) = answered.reply.into_parts();
-            Ok::<Response<AnswerBody>, Infallible>(Response::from_parts(head, exchange.answered(body)))
+            let body = if answered.broken_off { exchange.taken_back(body) } else { exchange.answered(body) };
+            Ok::<Response<AnswerBody>, Infallible>(Response::from_parts(head, body))
         }
     });
     let builder = builder(shared.args.transport.max_streams, version);
@@ -156,18 +160,20 @@ async fn http(
             ended = connection.as_mut() => break ended,
             why = expired.as_mut() => {
                 if why == Expired::Idle && !closed {
-                    // It ends as it would by itself, within the time that a last answer has.
-                    closed = true;
+                    // Nothing is wrong with it: HTTP/2 says GOAWAY first, and whoever was faster is answered.
                     unread.set(false);
                     connection.as_mut().graceful_shutdown();
-                    expired.set(pulse.expired());
-                    continue;
+                    if let Ok(ended) = timeout(STALLED, connection.as_mut()).await {
+                        break ended;
+                    }
                 }
                 return Some(why.into());
             }
-            () = ending.draining.cancelled(), if !drained && pulse.is_http2() => {
+            () = ending.draining.cancelled(), if !drained => {
                 drained = true;
-                connection.as_mut().graceful_shutdown();
+                if pulse.is_http2() {
+                    connection.as_mut().graceful_shutdown();
+                }
             }
             () = ending.closing.cancelled(), if !closed => {
                 closed = true;

@@ -118,6 +118,11 @@ impl Pulse {
         self.state().http2
     }
 
+    /// Notes that the client has chosen HTTP/2.
+    pub(super) fn speaks_http2(&self) {
+        self.state().http2 = true;
+    }
+
     /// Notes a request; it is in hand until what is returned, or the answer that it goes along with, is dropped.
     pub(super) fn begin(self: &Arc<Self>, version: Version) -> Exchange {
         let mut state = self.state();
@@ -181,7 +186,12 @@ impl Exchange {
         if let Some(since) = self.pulse.state().open.get_mut(&self.number) {
             *since = Some(Instant::now());
         }
-        AnswerBody { body, _exchange: self }
+        AnswerBody { body, _exchange: Some(self) }
+    }
+
+    /// The client has taken it back meanwhile: nobody waits for this answer.
+    pub(super) fn taken_back(self, body: Full<Bytes>) -> AnswerBody {
+        AnswerBody { body, _exchange: None }
     }
 }
 
@@ -203,7 +213,7 @@ impl Drop for Exchange {
 #[derive(Debug)]
 pub(super) struct AnswerBody {
     body: Full<Bytes>,
-    _exchange: Exchange,
+    _exchange: Option<Exchange>,
 }
 
 impl Body for AnswerBody {

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt as _, split};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 /// No test waits longer for an answer.
@@ -75,17 +75,33 @@ fn rejected(json: &serde_json::Value) -> Vec<(u64, String)> {
     json["rejected"].as_array().unwrap().iter().map(one).collect()
 }
 
+/// What a connection runs over.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
 /// A connection.
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     buffer: Vec<u8>,
+}
+
+/// A connection from another address of loopback; one that is refused may be reset as soon as it stands.
+pub(crate) async fn connect_from(from: &str, to: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+    socket.connect(to).await
 }
 
 impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, buffer: Vec::new() }
+        Self::over(stream)
+    }
+
+    pub(crate) fn over(stream: impl Stream + 'static) -> Self {
+        Self { stream: Box::new(stream), buffer: Vec::new() }
     }
 
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
@@ -94,7 +110,12 @@ impl Client {
 
     /// Ends this direction.
     pub(crate) async fn end(&mut self) {
-        self.stream.shutdown().await.unwrap();
+        self.try_end().await.unwrap();
+    }
+
+    /// The same where the server may have ended the connection.
+    pub(crate) async fn try_end(&mut self) -> std::io::Result<()> {
+        self.stream.shutdown().await
     }
 
     /// Headers of a POST with these and a Content-Length.
@@ -116,7 +137,7 @@ impl Client {
     pub(crate) async fn post(&mut self, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         self.head(headers, body.len()).await;
         // The answer may come before the body has gone.
-        let (mut read, mut write) = self.stream.split();
+        let (mut read, mut write) = split(&mut self.stream);
         let sending = async {
             let _cut_off = write.write_all(body).await;
         };
@@ -125,10 +146,25 @@ impl Client {
         answer.expect("an answer in time").expect("an answer")
     }
 
+    /// `None` when the server ends the connection instead of answering.
+    pub(crate) async fn try_post(&mut self, headers: &[(&str, &str)], body: &[u8]) -> Option<Answer> {
+        let mut text = "POST /v1/events HTTP/1.1\r\nHost: test\r\n".to_owned();
+        for (name, value) in headers {
+            text += &format!("{name}: {value}\r\n");
+        }
+        text += &format!("Content-Length: {}\r\n\r\n", body.len());
+        let message = [text.as_bytes(), body].concat();
+        let (mut read, mut write) = split(&mut self.stream);
+        let sending = async {
+            let _cut_off = write.write_all(&message).await;
+        };
+        let receiving = timeout(PATIENCE, receive(&mut read, &mut self.buffer));
+        tokio::join!(sending, receiving).1.expect("an answer or an end in time")
+    }
+
     /// The next answer, also a 1xx.
     pub(crate) async fn answer(&mut self) -> Answer {
-        let mut read = self.stream.split().0;
-        timeout(PATIENCE, receive(&mut read, &mut self.buffer))
+        timeout(PATIENCE, receive(&mut self.stream, &mut self.buffer))
             .await
             .expect("an answer in time")
             .expect("an answer")
@@ -136,7 +172,7 @@ impl Client {
 
     /// The next answer, to a HEAD: its length is told, and its body doesn't come.
     pub(crate) async fn answer_to_head(&mut self) -> Answer {
-        let mut read = self.stream.split().0;
+        let mut read = split(&mut self.stream).0;
         let head = timeout(PATIENCE, receive_head(&mut read, &mut self.buffer));
         head.await.expect("an answer in time").expect("an answer")
     }
@@ -144,6 +180,11 @@ impl Client {
     /// All that comes until the server ends the connection.
     pub(crate) async fn read_rest(&mut self, rest: &mut Vec<u8>) {
         timeout(PATIENCE, self.stream.read_to_end(rest)).await.expect("an end in time").unwrap();
+    }
+
+    /// The same where the end may be a reset.
+    pub(crate) async fn read_all(&mut self, rest: &mut Vec<u8>) {
+        drop(timeout(PATIENCE, self.stream.read_to_end(rest)).await.expect("an end in time"));
     }
 
     /// Whether the server ends the connection without another byte.

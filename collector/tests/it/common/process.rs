@@ -26,8 +26,10 @@ impl Process {
 
     pub(crate) fn start_unready(redis: &str, flags: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_logweir-collector"))
-            .args(["--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--log-format=json", "--redis"])
+            .args(["--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--redis"])
             .arg(redis)
+            // What a test says of it comes as a flag.
+            .env("LOGWEIR_LOG_FORMAT", "json")
             .args(flags)
             // Else glibc keeps large blocks that were freed, up to about the same again; docs/admission.md says so.
             .env("MALLOC_MMAP_THRESHOLD_", "131072")
@@ -39,8 +41,9 @@ impl Process {
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let log = Arc::new(Mutex::new(String::new()));
         let address = |line: &str, name: &str| -> Option<SocketAddr> {
-            let (_, rest) = line.split_once(&format!("\"{name}\":\""))?;
-            rest.split('"').next()?.parse().ok()
+            let json = format!("\"{name}\":\"");
+            let (_, rest) = line.split_once(&json).or_else(|| line.split_once(&format!("{name}=")))?;
+            rest.split(['"', ' ']).next()?.parse().ok()
         };
         let (public, admin) = loop {
             let line = lines.next().expect("the collector says where it listens").unwrap();
