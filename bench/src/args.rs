@@ -2,6 +2,7 @@
 
 use crate::load::Keys;
 use clap::{Parser, Subcommand};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -42,6 +43,11 @@ pub(crate) enum Command {
     Takeover(TakeoverArgs),
     /// Requests and events per second of a collector on one core, with their latencies
     Collector(CollectorArgs),
+    /// What good clients of a collector feel of thousands of idle and slow ones, by turns without and with them
+    Hostile(HostileArgs),
+    /// The hostile clients of `hostile`, as their own process; ends with its stdin
+    #[command(hide = true)]
+    Attack(AttackArgs),
     /// A file through agent, collector, Redis and workers into Postgres, with CPU and memory of each process
     Path(PathArgs),
 }
@@ -104,6 +110,46 @@ pub(crate) struct CollectorArgs {
     /// The most requests of each size
     #[arg(long, default_value_t = 200_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub(crate) requests: u64,
+}
+
+/// `hostile`.
+#[derive(Debug, Parser)]
+pub(crate) struct HostileArgs {
+    /// Connections that send nothing
+    #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=15_000))]
+    pub(crate) idle: u64,
+    /// Connections that send a letter of a header each second
+    #[arg(long, default_value_t = 500, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=15_000))]
+    pub(crate) slow: u64,
+    /// Good clients
+    #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    pub(crate) clients: u64,
+    /// Batches per second of each good client
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    pub(crate) rate: u64,
+    /// Events in a batch
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub(crate) events: u64,
+    /// How long each half of a round is measured
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "10s", value_name = "DURATION")]
+    pub(crate) duration: Duration,
+    /// How often without and with them
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100))]
+    pub(crate) rounds: u64,
+}
+
+/// `attack`.
+#[derive(Debug, Parser)]
+pub(crate) struct AttackArgs {
+    /// The collector
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) to: SocketAddr,
+    /// Connections that send nothing
+    #[arg(long, value_name = "N")]
+    pub(crate) idle: u64,
+    /// Connections that send a letter of a header each second
+    #[arg(long, value_name = "N")]
+    pub(crate) slow: u64,
 }
 
 /// `path`.

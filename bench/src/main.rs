@@ -11,8 +11,10 @@
 //! load has an end in count and in time.
 
 mod args;
+mod attack;
 mod clock;
 mod collector;
+mod hostile;
 mod http;
 mod load;
 mod machine;
@@ -35,6 +37,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let Command::Attack(what) = &args.command {
+        return attack(what);
+    }
     match start(&args) {
         Ok(report) => {
             if let Err(error) = report.print(args.json) {
@@ -48,6 +53,20 @@ fn main() -> ExitCode {
         }
         Err(error) => {
             output::note(&format!("logweir-bench: {error:#}"));
+            ExitCode::from(3)
+        }
+    }
+}
+
+/// For the process of the hostile clients.
+fn attack(what: &args::AttackArgs) -> ExitCode {
+    let done = tokio::runtime::Runtime::new()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(attack::run(what)));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::note(&format!("logweir-bench attack: {error:#}"));
             ExitCode::from(3)
         }
     }
@@ -78,6 +97,8 @@ async fn run(args: &Args) -> anyhow::Result<Report> {
         Command::Worker(what) => Box::pin(worker::run(what, &place)).await,
         Command::Takeover(what) => Box::pin(takeover::run(what, &place)).await,
         Command::Collector(what) => Box::pin(collector::run(what, &place)).await,
+        Command::Hostile(what) => Box::pin(hostile::run(what, &place)).await,
+        Command::Attack(_) => anyhow::bail!("`attack` is not measured"),
         Command::Path(what) => Box::pin(path::run(what, &place)).await,
     }
 }
