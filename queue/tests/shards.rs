@@ -226,7 +226,8 @@ async fn an_idle_reader_is_soon_awake_whichever_shard_it_is_and_asks_little() {
         });
         let late = put_at.elapsed();
         assert_eq!(producers_of(&items.unwrap()), [producer]);
-        assert!(late < Duration::from_millis(100), "{late:?}");
+        // Far sooner than if it waited at the first shard to the end.
+        assert!(late < SOON / 10, "{late:?}");
     }
     let commands = async || -> u64 {
         let info: String = server.say("INFO stats").await;
