@@ -65,6 +65,8 @@ setup_test() {
   setup_run
   local packages=()
   have shellcheck || packages+=(shellcheck)
+  # Debian keeps it out of the path of those who aren't root.
+  have logrotate || [ -x /usr/sbin/logrotate ] || packages+=(logrotate)
   # For the examples of clients.
   have curl || packages+=(curl)
   have node || packages+=(nodejs)

@@ -111,7 +111,11 @@ pub(crate) async fn run(settings: Settings) -> Result<Exit, AgentError> {
     let mut sending = JoinSet::new();
     sending.spawn(Sender::new(shared).run(sealed, wake.clone()));
     let mut reading = JoinSet::new();
-    reading.spawn_blocking(move || reader.run(to_sender));
+    let health = readiness.clone();
+    let tell = move |outcome| {
+        health.set(CHECK, outcome);
+    };
+    reading.spawn_blocking(move || reader.run(to_sender, tell));
 
     let mut agent = Running { reading, sending, wake, shutdown_timeout: settings.shutdown_timeout };
     let result = agent.until_the_end(&stop).await;

@@ -150,6 +150,40 @@ proptest! {
 }
 
 #[test]
+fn every_byte_that_is_flipped_or_missing_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = Journal::create(dir.path(), State::default()).unwrap();
+    let mut prefixes = vec![State::default()];
+    for seq in 1..6 {
+        let settled = if seq > 2 { vec![id(seq - 2)] } else { Vec::new() };
+        let sealed = vec![batch(seq, vec![piece(seq % 3, 10 * seq, 1)])];
+        let files = vec![file(seq % 3, 10 * seq)];
+        journal.commit(&Delta { settled, sealed, files, ..Delta::default() }).unwrap();
+        prefixes.push(journal.state().clone());
+    }
+    let path = dir.path().join("journal");
+    let whole = std::fs::read(&path).unwrap();
+    for at in 0..whole.len() {
+        for bit in 0..8 {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << bit;
+            assert!(replay(&bytes).is_err(), "byte {at}, bit {bit}");
+        }
+        // A torn end was never acted on.
+        match replay(&whole[..at]) {
+            Ok(state) => assert!(prefixes.contains(&state), "cut at {at}"),
+            Err(why) => assert!(at < 16, "cut at {at}: {why}"),
+        }
+    }
+    // Also as an agent reads it.
+    let mut bytes = whole;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 64;
+    std::fs::write(&path, bytes).unwrap();
+    assert!(Journal::read(dir.path()).unwrap_err().to_string().contains("damaged at byte"));
+}
+
+#[test]
 fn after_a_failure_the_file_is_written_anew() {
     let dir = tempfile::tempdir().unwrap();
     let mut journal = Journal::create(dir.path(), State::default()).unwrap();

@@ -136,6 +136,8 @@ pub(crate) struct Core {
     pub(super) unsettled: BTreeMap<BatchId, u64>,
     settling: VecDeque<Settled>,
     retry_at: Option<Duration>,
+    /// Why the state directory can't be written, while that is so.
+    pub(super) trouble: Option<String>,
     tidy_at: Option<Duration>,
     pub(super) ended: Ended,
     pub(super) buffer: Vec<u8>,
@@ -202,6 +204,7 @@ impl Core {
             outbox: recovered.into(),
             settling: VecDeque::new(),
             retry_at: None,
+            trouble: None,
             tidy_at: None,
             ended: Ended { unsettled: 0, rejected: 0, losses: 0 },
             buffer: Vec::new(),
@@ -381,6 +384,8 @@ impl Core {
         self.retry_at = None;
         if let Err((what, error)) = self.try_commit(now) {
             self.failed(what, &error, now);
+        } else if self.trouble.take().is_some() {
+            tracing::info!("the state directory can be written again; reading goes on");
         }
     }
 
@@ -420,10 +425,12 @@ impl Core {
 
     /// The state directory can't be written: nothing is read until it can.
     pub(super) fn failed(&mut self, what: &str, error: &std::io::Error, now: Moment) {
-        tracing::error!(
-            state_dir = %self.settings.state_dir.display(),
-            "cannot write {what}: {error}; reading stands still, and it is tried again each second"
-        );
+        let trouble =
+            format!("cannot write {what}: {error}; reading stands still, and it is tried again each second");
+        if self.trouble.as_ref() != Some(&trouble) {
+            tracing::error!(state_dir = %self.settings.state_dir.display(), "{trouble}");
+        }
+        self.trouble = Some(trouble);
         self.retry_at = Some(now.mono + RETRY);
     }
 

@@ -77,11 +77,15 @@ impl Reader {
     }
 
     /// Runs on a thread that may block, inside a runtime, until it is told to end; with `once` until all inputs are
-    /// read and all is settled.
+    /// read and all is settled. `tell` hears after each step whether the state directory can be written.
     ///
     /// # Errors
     /// None at present: what fails while it runs is tried again.
-    pub(crate) fn run(mut self, sealed: Sender<Sealed>) -> Result<Ended, ReadError> {
+    pub(crate) fn run(
+        mut self,
+        sealed: Sender<Sealed>,
+        tell: impl Fn(Result<(), String>),
+    ) -> Result<Ended, ReadError> {
         let begin = Instant::now();
         let runtime = Handle::current();
         loop {
@@ -94,6 +98,7 @@ impl Reader {
                 self.watch.folders(&folders);
             }
             self.hand_over(&sealed, now);
+            tell(self.core.trouble.clone().map_or(Ok(()), Err));
             match next {
                 Next::Ended(ended) => return Ok(ended),
                 Next::Again => {}

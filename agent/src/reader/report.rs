@@ -19,7 +19,7 @@ impl Core {
             files: self.tails.values().map(|tail| self.file_report(tail, now)).collect(),
             unsettled_batches: self.unsettled.len(),
             unsettled_bytes: self.unsettled.values().sum(),
-            reading_stopped: self.stands_still(now),
+            reading_stopped: self.stands_still(),
             losses,
         }
     }
@@ -50,9 +50,9 @@ impl Core {
     }
 
     /// Why nothing is read, if so.
-    fn stands_still(&self, now: Moment) -> Option<String> {
-        if self.waits(now) {
-            return Some("the state directory can't be written".to_owned());
+    fn stands_still(&self) -> Option<String> {
+        if self.trouble.is_some() {
+            return self.trouble.clone();
         }
         self.is_window_full().then(|| "the window of unsettled batches is full".to_owned())
     }

@@ -43,6 +43,11 @@ impl Taken {
         self.asked.load(Ordering::Relaxed)
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.events.lock().unwrap().len()
+    }
+
     pub(crate) fn refuse(&self, problem: Option<Problem>) {
         *self.refusal.lock().unwrap() = problem;
     }

@@ -8,6 +8,7 @@
 mod collector;
 mod collectors;
 mod ending;
+mod files;
 mod process;
 mod resend;
 mod status;

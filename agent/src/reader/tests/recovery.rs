@@ -179,6 +179,71 @@ fn what_may_be_on_a_file_system_that_is_not_mounted_is_kept() {
     rig.assert_sent(numbered(0..5));
 }
 
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+#[test]
+fn two_agents_of_one_copied_state_directory_never_give_a_number_to_two_lines() {
+    let mut rig = Rig::started(|_| {});
+    rig.append("a.log", text(&numbered(0..25)));
+    rig.run(1000);
+    rig.kill();
+    // The machine is cloned, with batches on their way. Each of the two goes on writing to its own file.
+    let (state, copy) = (rig.settings.state_dir.clone(), rig.path("copy"));
+    copy_folder(&state, &copy);
+    let before = std::fs::read(rig.path("a.log")).unwrap();
+    let sent = rig.sent.clone();
+    rig.append("a.log", text(&numbered(100..130)));
+    rig.start();
+    rig.drain();
+    rig.kill();
+    let first: std::collections::BTreeSet<_> = rig.sent.keys().copied().collect();
+
+    // The other one: the same inode, since it is the same image.
+    File::options().write(true).open(rig.path("a.log")).unwrap().set_len(before.len() as u64).unwrap();
+    rig.append("a.log", text(&numbered(200..230)));
+    std::fs::remove_dir_all(&state).unwrap();
+    copy_folder(&copy, &state);
+    // What is taken from both is compared by number: the rig fails when one bears two lines.
+    rig.start();
+    rig.drain();
+    rig.assert_sent(numbered(0..25).into_iter().chain(numbered(100..130)).chain(numbered(200..230)));
+    assert!(rig.losses().is_empty(), "{:?}", rig.losses());
+    let again: usize = rig.sent.keys().filter(|number| sent.contains_key(number)).count();
+    assert_eq!((again, rig.sent.len() - first.len()), (25, 30), "what was sealed before keeps its numbers");
+}
+
+#[test]
+fn a_restored_state_directory_counts_nothing_under_a_number_of_other_content() {
+    let mut rig = Rig::started(|_| {});
+    rig.append("a.log", text(&numbered(0..25)));
+    rig.run(1000);
+    rig.kill();
+    let (state, copy) = (rig.settings.state_dir.clone(), rig.path("copy"));
+    copy_folder(&state, &copy);
+    rig.start();
+    rig.drain();
+    rig.append("a.log", text(&numbered(25..40)));
+    rig.drain();
+    rig.kill();
+    // Since the backup the file was emptied, and begins with the same lines as before.
+    std::fs::write(rig.path("a.log"), text(&numbered(0..24)) + &text(&numbered(50..60))).unwrap();
+    std::fs::remove_dir_all(&state).unwrap();
+    copy_folder(&copy, &state);
+    rig.start();
+    rig.drain();
+    let maybe: Vec<Value> =
+        rig.losses().into_iter().filter(|loss| loss["reason"] == "maybe_counted").collect();
+    assert_eq!(maybe.len(), 1, "the batch whose bytes are others is not sent: {:?}", rig.losses());
+    assert_eq!(maybe[0]["events"], 5);
+    assert!(rig.messages().iter().filter(|message| *message == "line 59").count() == 1);
+}
+
 #[test]
 fn a_second_agent_gets_a_clear_error() {
     let mut rig = Rig::started(|_| {});

@@ -137,7 +137,7 @@ async fn the_thread_reads_hands_over_and_ends() {
     let (sealed, mut batches) = tokio::sync::mpsc::channel(1);
     let settings = rig.settings.clone();
     let reader = Reader::open(settings, Metrics::new().0, wakes, wake.clone()).unwrap();
-    let thread = tokio::task::spawn_blocking(move || reader.run(sealed));
+    let thread = tokio::task::spawn_blocking(move || reader.run(sealed, |_| {}));
     let mut events = 0;
     let mut appended = false;
     while events < 37 {

@@ -1,0 +1,203 @@
+//! Real files on real file systems: the real logrotate, and a disk that is full.
+
+use crate::collector::Collector;
+use crate::process::{Place, messages, terminate, until};
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// An application that writes as fast as its disk takes it, a few lines at a time, and opens its log again when it is
+/// told to.
+struct Writer {
+    written: Arc<AtomicU32>,
+    /// Held while it writes.
+    pause: Arc<Mutex<()>>,
+    stop: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Writer {
+    fn start(log: PathBuf, reopen: PathBuf) -> Self {
+        let (written, pause, stop) =
+            (Arc::<AtomicU32>::default(), Arc::<Mutex<()>>::default(), Arc::<AtomicBool>::default());
+        let shared = (Arc::clone(&written), Arc::clone(&pause), Arc::clone(&stop));
+        let open = move || File::options().create(true).append(true).open(&log).unwrap();
+        let thread = std::thread::spawn(move || {
+            let (written, pause, stop) = shared;
+            let mut file = open();
+            while !stop.load(Ordering::Relaxed) {
+                let held = pause.lock().unwrap();
+                for _ in 0..10 {
+                    let number = written.fetch_add(1, Ordering::Relaxed);
+                    file.write_all(format!("2026-11-24T10:00:00Z INFO line {number:04}\n").as_bytes())
+                        .unwrap();
+                }
+                drop(held);
+                if std::fs::remove_file(&reopen).is_ok() {
+                    file = open();
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        Self { written, pause, stop, thread }
+    }
+
+    fn stop(self) -> u32 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap();
+        self.written.load(Ordering::Relaxed)
+    }
+}
+
+/// Rotates a fast writer's log some times with the real logrotate; what is counted must be what was written.
+async fn rotated(mode: &str, pattern: &str, pauses: bool) {
+    let (place, collector) = (Place::new(), Collector::start().await);
+    let (log, reopen, config) = (place.path("app.log"), place.path("reopen"), place.path("logrotate.conf"));
+    let script = format!("postrotate\ntouch {}\nendscript", reopen.display());
+    let text = format!("{} {{\nsize 1\nrotate 20\ncompress\n{mode}\n{script}\n}}\n", log.display());
+    std::fs::write(&config, text).unwrap();
+    let mut permissions = std::fs::metadata(&config).unwrap().permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o600);
+    std::fs::set_permissions(&config, permissions).unwrap();
+
+    let pattern = place.path(pattern);
+    let flags = [
+        "--admin",
+        "127.0.0.1:0",
+        "--linger",
+        "50ms",
+        "--multiline-timeout",
+        "200ms",
+        "--batch-events",
+        "200",
+    ];
+    let agent = place.start(&collector.url(), &[&flags[..], &[pattern.to_str().unwrap()]].concat());
+    let writer = Writer::start(log, reopen.clone());
+    for round in 1..=5_usize {
+        until("the application writes to the new file", || !reopen.exists()).await;
+        let before = writer.written.load(Ordering::Relaxed) as usize;
+        // More than there are in the older files.
+        until("the file is followed", || collector.taken.count() > before + 100).await;
+        let held = pauses.then(|| writer.pause.lock().unwrap());
+        let known = "/usr/sbin/logrotate";
+        let mut logrotate = Command::new(if Path::new(known).exists() { known } else { "logrotate" });
+        let done =
+            logrotate.arg("--force").arg("--state").arg(place.path("logrotate.state")).arg(&config).output();
+        let done = done.unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        drop(held);
+        let packed = std::fs::read_dir(place.path(".")).unwrap().flatten();
+        let packed =
+            packed.filter(|entry| entry.path().extension().is_some_and(|ending| ending == "gz")).count();
+        assert!(packed + 1 >= round, "{packed} after {round}");
+    }
+    let written = writer.stop();
+    until("all is taken", || collector.taken.count() >= written as usize).await;
+    terminate(&agent).await;
+    let ended = crate::process::ended(agent).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    let (taken, expected) = (collector.taken.messages(), messages(0..written));
+    let mut expected = expected;
+    expected.sort();
+    assert!(taken == expected, "{} of {written}: {}", taken.len(), ended.log);
+    let losses = std::fs::read_to_string(place.path("state/losses.ndjson")).unwrap_or_default();
+    assert_eq!(losses, "");
+}
+
+/// The application writes all the while, to the old file too until it opens the new one, which is compressed meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn logrotate_creates_and_compresses() {
+    rotated("create", "app.log", false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logrotate_creates_and_compresses_later_and_the_old_files_match() {
+    rotated("create\ndelaycompress", "app.log*", false).await;
+}
+
+/// What is written between the copy and the truncation is lost by logrotate itself, before anybody could read it. So the
+/// application writes nothing while it runs; it doesn't wait for the agent.
+#[tokio::test(flavor = "multi_thread")]
+async fn logrotate_copies_and_truncates_and_the_copies_match() {
+    rotated("copytruncate\ndelaycompress", "app.log*", true).await;
+}
+
+async fn get(admin: &str, path: &str) -> (u16, String) {
+    let answer = reqwest::get(format!("http://{admin}{path}")).await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+/// A real file system without room for the journal. It needs to be mounted, so this is for root.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_full_disk_nothing_new_is_read_and_it_recovers_by_itself() {
+    struct Mounted(PathBuf);
+    impl Drop for Mounted {
+        fn drop(&mut self) {
+            drop(Command::new("umount").arg("--lazy").arg(&self.0).status());
+        }
+    }
+    // Another test may have been faster.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let (place, collector) = (Place::new(), Collector::start().await);
+    let state = place.path("state");
+    std::fs::create_dir(&state).unwrap();
+    let mut mount = Command::new("mount");
+    let mount = mount.args(["-t", "tmpfs", "-o", "size=512k", "tmpfs"]).arg(&state).output();
+    if !mount.is_ok_and(|done| done.status.success()) {
+        println!("SKIPPED: nothing can be mounted here, since that needs root");
+        return;
+    }
+    let _mounted = Mounted(state.clone());
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let file = place.lines("app.log", &messages(0..10));
+    let agent = place.start(
+        &collector.url(),
+        &["--admin", &admin, "--linger", "20ms", "--multiline-timeout", "100ms", &file],
+    );
+    until("all is taken", || collector.taken.messages().len() == 10).await;
+    assert_eq!(get(&admin, "/readyz").await.0, 200);
+
+    // All the room there is.
+    let mut filler = File::create(state.join("filler")).unwrap();
+    while filler.write_all(&[0; 512]).is_ok() {}
+    let (mut ready, mut written) = ((200, String::new()), 10);
+    // The journal's last page has some room left.
+    while ready.0 != 503 && written < 10_000 {
+        place.append("app.log", &messages(written..written + 10));
+        written += 10;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        ready = get(&admin, "/readyz").await;
+    }
+    assert!(ready.0 == 503 && ready.1.contains("cannot write the journal"), "{ready:?}");
+    let metrics = get(&admin, "/metrics").await.1;
+    assert!(metrics.contains("logweir_agent_reading_stopped 1"), "{metrics}");
+    let read = |metrics: &str| {
+        metrics.lines().find(|line| line.starts_with("logweir_agent_read_bytes_total")).unwrap().to_owned()
+    };
+    place.append("app.log", &messages(written..written + 500));
+    written += 500;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(read(&get(&admin, "/metrics").await.1), read(&metrics), "it has gone on reading");
+    assert!(collector.taken.count() < written as usize - 500, "nothing is sent that isn't in the journal");
+
+    drop(filler);
+    std::fs::remove_file(state.join("filler")).unwrap();
+    until("all is taken", || collector.taken.count() >= written as usize).await;
+    let mut expected = messages(0..written);
+    expected.sort();
+    assert!(collector.taken.messages() == expected);
+    assert_eq!(get(&admin, "/readyz").await.0, 200);
+    terminate(&agent).await;
+    let ended = crate::process::ended(agent).await;
+    assert!(
+        ended.log.contains("cannot write the journal") && ended.log.contains("can be written again"),
+        "{}",
+        ended.log
+    );
+}
