@@ -233,4 +233,8 @@ fn kept<T>(items: impl Iterator<Item = T>, skip: &[u64]) -> impl Iterator<Item =
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;
