@@ -2,7 +2,9 @@
 
 use crate::common::http::get;
 use crate::common::redis::Redis;
-use crate::common::{BATCH, GZIP, JSON, NDJSON, Running, ZSTD, event, event_at, events, gzip, now_ms, zstd};
+use crate::common::{
+    BATCH, GZIP, JSON, NDJSON, Running, ZSTD, event, event_at, events, gzip, now_ms, wait_for, zstd,
+};
 
 type Header<'a> = (&'a str, &'a str);
 
@@ -326,6 +328,31 @@ async fn a_key_is_enqueued_once_and_answered_alike_by_every_collector() {
     for collector in collectors {
         collector.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_outlives_the_collector_and_redis_and_ends_with_its_window() {
+    let mut redis = Redis::start();
+    let flags = ["--idempotency-window=3s"];
+    let keyed = [NDJSON, ("Logweir-Agent", "a"), ("Idempotency-Key", "order-1")];
+    let body = format!("{}\n17\n", event("a"));
+    let collector = Running::start(&redis, &flags).await;
+    let first = collector.post(&keyed, body.as_bytes()).await;
+    first.accepted();
+    collector.stop().await;
+    redis.kill();
+    redis.restart();
+    let collector = Running::start(&redis, &flags).await;
+    // What is posted now doesn't matter: the key says that it is the same.
+    let again = collector.post(&keyed, event("other").as_bytes()).await;
+    again.accepted();
+    assert_eq!((again.body, redis.entries().len()), (first.body.clone(), 1));
+    wait_for("the window's end", async || {
+        (collector.post(&keyed, body.as_bytes()).await.body != first.body).then_some(())
+    })
+    .await;
+    assert_eq!(redis.entries().len(), 2);
+    collector.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -254,7 +254,7 @@ fn the_document_holds_the_published_schema_and_every_code() {
 }
 
 /// A tool of the environment that ./test makes.
-fn python(tool: &str) -> PathBuf {
+pub(crate) fn python(tool: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/python/bin").join(tool);
     assert!(path.is_file(), "{} is missing: run ./test, which installs it", path.display());
     path

@@ -9,6 +9,7 @@
 
 mod admission;
 mod answers;
+mod bodies;
 mod common;
 mod documented;
 mod draining;
@@ -16,6 +17,7 @@ mod escaping;
 mod hostile;
 mod http2;
 mod interface;
+mod metrics;
 mod order;
 mod outage;
 mod overload;
