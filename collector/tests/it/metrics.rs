@@ -16,6 +16,17 @@ use std::process::{Command, Stdio};
 /// Agents that may have series of their own, and `other`.
 const AGENT_LABELS: usize = 101;
 
+/// Why the collector ends a connection.
+const CUTS: [&str; 7] = [
+    "handshake_failed",
+    "handshake_timeout",
+    "handshake_evicted",
+    "header_timeout",
+    "idle",
+    "stalled",
+    "flood",
+];
+
 /// One metric, as Prometheus' own parser sees it.
 struct Family {
     kind: String,
@@ -62,7 +73,7 @@ async fn metrics(collector: &Running) -> BTreeMap<String, Family> {
 
 /// The values that a label may have, of which there are only so many by construction: the types that they are made from
 /// have no others. `None` for the agents, whose number is bounded.
-fn values_of(label: &str) -> Option<BTreeSet<String>> {
+fn values_of(family: &str, label: &str) -> Option<BTreeSet<String>> {
     let codes = || ProblemCode::ALL.iter();
     match label {
         "code" => {
@@ -72,6 +83,9 @@ fn values_of(label: &str) -> Option<BTreeSet<String>> {
         "status" => {
             let statuses = codes().map(|code| code.status()).chain([200, 202, 304]);
             Some(statuses.map(|status| status.to_string()).collect())
+        }
+        "reason" if family == "logweir_collector_connections_cut" => {
+            Some(CUTS.iter().map(|cut| (*cut).to_owned()).collect())
         }
         "reason" => Some(Code::ALL.iter().map(|code| code.as_str().to_owned()).collect()),
         "agent" => None,
@@ -85,8 +99,9 @@ fn values_of(label: &str) -> Option<BTreeSet<String>> {
 fn bound(name: &str, family: &Family) -> usize {
     match name {
         // A code has one status; two of them have a second one: --quota-status, and 304 for what is known.
-        "logweir_collector_requests" => values_of("code").unwrap().len() + 2,
+        "logweir_collector_requests" => values_of(name, "code").unwrap().len() + 2,
         "logweir_collector_events_rejected" => Code::ALL.len(),
+        "logweir_collector_connections_cut" => CUTS.len(),
         "logweir_collector_rate_limited" => AGENT_LABELS,
         // 15 bounds and +Inf, the count and the sum.
         _ if family.kind == "histogram" => 18,
@@ -100,7 +115,7 @@ fn assert_bounded(metrics: &BTreeMap<String, Family>) {
         assert!(family.samples.len() <= least, "{name} has {} series, at most {least}", family.samples.len());
         for (_, labels) in &family.samples {
             for (label, value) in labels.iter().filter(|(label, _)| *label != "le") {
-                match values_of(label) {
+                match values_of(name, label) {
                     Some(values) => assert!(values.contains(value), "{name}: {label}={value}"),
                     None => {
                         assert!(value == "other" || value.starts_with("known-"), "{name}: {label}={value}")
