@@ -229,6 +229,11 @@ fn impossible_records_are_refused() {
     assert!(State::default().apply(&twice).is_err());
     let empty = Delta { sealed: vec![batch(1, Vec::new())], ..Delta::default() };
     assert!(State::default().apply(&empty).is_err());
+    let endless = Piece { start: 0, end: u64::MAX, events: u64::MAX, ..piece(1, 0, 1) };
+    for pieces in [vec![endless.clone()], vec![endless, piece(1, 0, 2)]] {
+        let sealed = vec![batch(1, pieces)];
+        assert!(State::default().apply(&Delta { sealed, ..Delta::default() }).is_err());
+    }
 }
 
 #[test]
