@@ -10,6 +10,8 @@ mod agent;
 mod batch;
 mod config;
 mod files;
+#[cfg(test)]
+mod fuzz;
 mod handoff;
 mod journal;
 mod metrics;

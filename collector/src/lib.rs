@@ -23,6 +23,8 @@ pub mod config;
 mod documents;
 mod enqueue;
 mod fair;
+#[cfg(test)]
+mod fuzz;
 mod gate;
 mod hands;
 mod intake;

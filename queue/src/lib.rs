@@ -20,6 +20,8 @@ mod enqueue;
 mod entry;
 mod error;
 mod fence;
+#[cfg(test)]
+mod fuzz;
 mod keys;
 mod link;
 mod look;

@@ -18,6 +18,8 @@ mod batch;
 pub mod config;
 mod cpu;
 mod failure;
+#[cfg(test)]
+mod fuzz;
 mod grip;
 mod health;
 mod housekeeping;

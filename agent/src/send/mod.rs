@@ -23,7 +23,7 @@ mod limits;
 pub(crate) mod pace;
 pub(crate) mod policy;
 pub(crate) mod rate;
-mod retry_after;
+pub(crate) mod retry_after;
 #[cfg(test)]
 mod testing;
 pub(crate) mod token;
