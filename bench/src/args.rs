@@ -48,6 +48,11 @@ pub(crate) enum Command {
     /// The hostile clients of `hostile`, as their own process; ends with its stdin
     #[command(hide = true)]
     Attack(AttackArgs),
+    /// The latencies of ten agents within their quota, without and with one that sends a hundred times its share
+    Fairness(FairnessArgs),
+    /// Sends, and says what it saw: a part of `fairness`
+    #[command(hide = true)]
+    Load(LoadArgs),
     /// A file through agent, collector, Redis and workers into Postgres, with CPU and memory of each process
     Path(PathArgs),
 }
@@ -152,6 +157,40 @@ pub(crate) struct AttackArgs {
     pub(crate) slow: u64,
 }
 
+/// `fairness`.
+#[derive(Debug, Parser)]
+pub(crate) struct FairnessArgs {
+    /// Each agent's quota, in events per second
+    #[arg(long, default_value_t = 2_000, value_name = "EVENTS", value_parser = clap::value_parser!(u64).range(200..=100_000))]
+    pub(crate) rate: u64,
+    /// How long each half of a round takes
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "6s", value_name = "DURATION")]
+    pub(crate) duration: Duration,
+    /// How often both halves are done, one after the other
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=20))]
+    pub(crate) rounds: u64,
+}
+
+/// `load`.
+#[derive(Debug, Clone, Parser)]
+pub(crate) struct LoadArgs {
+    /// The collector
+    #[arg(long)]
+    pub(crate) to: SocketAddr,
+    /// How the agents' IDs begin
+    #[arg(long)]
+    pub(crate) name: String,
+    /// How many
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    pub(crate) agents: u64,
+    /// Of all of them together
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) requests_per_second: u64,
+    /// For how long
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub(crate) duration: Duration,
+}
+
 /// `path`.
 #[derive(Debug, Parser)]
 pub(crate) struct PathArgs {
@@ -177,7 +216,12 @@ mod tests {
     #[test]
     fn the_definition_is_sound_and_every_load_has_an_end() {
         Args::command().debug_assert();
-        for flags in [["worker", "--batches=0"], ["collector", "--requests=9999999"], ["path", "--lines=x"]] {
+        for flags in [
+            ["worker", "--batches=0"],
+            ["collector", "--requests=9999999"],
+            ["fairness", "--rounds=0"],
+            ["path", "--lines=x"],
+        ] {
             assert!(Args::try_parse_from([&["logweir-bench"], &flags[..]].concat()).is_err(), "{flags:?}");
         }
     }

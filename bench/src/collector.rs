@@ -32,7 +32,7 @@ pub(crate) async fn run(args: &CollectorArgs, place: &Place) -> anyhow::Result<R
     let redis = Redis::start(place).await?;
     let mut machine = Machine::look(place, &redis, None).await?;
     let mut queue = redis.connect().await?;
-    let mut collector = services::collector(place, &redis, Some(CORE))?;
+    let mut collector = services::collector(place, &redis, Some(CORE), &services::no_quota())?;
     collector.ready().await?;
     let mut rows = Vec::new();
     let mut wrong = Vec::new();
@@ -141,7 +141,7 @@ async fn connection(
             break;
         }
         let before = Instant::now();
-        let status = connection.post(&format!("{producer}/{seq}"), body.clone()).await?;
+        let status = connection.post("bench", &format!("{producer}/{seq}"), body.clone()).await?;
         seq += size;
         if status == StatusCode::ACCEPTED {
             times.push(before.elapsed());

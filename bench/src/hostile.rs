@@ -26,7 +26,7 @@ pub(crate) async fn run(args: &HostileArgs, place: &Place) -> anyhow::Result<Rep
     let redis = Redis::start(place).await?;
     let mut machine = Machine::look(place, &redis, None).await?;
     let mut depth = redis.connect().await?;
-    let mut collector = services::collector(place, &redis, None)?;
+    let mut collector = services::collector(place, &redis, None, &services::no_quota())?;
     collector.ready().await?;
     let body = Generator::new(Keys::Hot, now_ms()).body(args.events)?;
     let mut wrong = Vec::new();
@@ -137,7 +137,7 @@ async fn client(
         if Instant::now() >= end {
             return Ok((times, refused));
         }
-        let status = connection.post(&format!("{producer}/{seq}"), body.clone()).await?;
+        let status = connection.post("bench", &format!("{producer}/{seq}"), body.clone()).await?;
         seq += events;
         if status == StatusCode::ACCEPTED {
             times.push(at.elapsed());

@@ -39,16 +39,16 @@ impl Connection {
         Ok(Self { sender, host: to.to_string(), _driver: driver })
     }
 
-    /// Sends zstd NDJSON, and waits for the answer.
+    /// Sends an agent's zstd NDJSON, and waits for the answer.
     ///
     /// # Errors
     /// When there is none.
-    pub(crate) async fn post(&mut self, batch: &str, body: Bytes) -> anyhow::Result<StatusCode> {
+    pub(crate) async fn post(&mut self, agent: &str, batch: &str, body: Bytes) -> anyhow::Result<StatusCode> {
         let request = Request::post("/v1/events")
             .header("Host", &self.host)
             .header("Content-Type", "application/x-ndjson")
             .header("Content-Encoding", "zstd")
-            .header("Logweir-Agent", "bench")
+            .header("Logweir-Agent", agent)
             .header("Logweir-Batch", batch)
             .body(Full::new(body))?;
         self.send(request).await

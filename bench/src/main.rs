@@ -14,6 +14,7 @@ mod args;
 mod attack;
 mod clock;
 mod collector;
+mod fairness;
 mod hostile;
 mod http;
 mod load;
@@ -32,6 +33,7 @@ mod worker;
 use args::{Args, Command};
 use clap::Parser as _;
 use output::Report;
+use std::io::Write as _;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -39,6 +41,9 @@ fn main() -> ExitCode {
     let args = Args::parse();
     if let Command::Attack(what) = &args.command {
         return attack(what);
+    }
+    if let Command::Load(what) = &args.command {
+        return load(what);
     }
     match start(&args) {
         Ok(report) => {
@@ -72,6 +77,20 @@ fn attack(what: &args::AttackArgs) -> ExitCode {
     }
 }
 
+/// A part of a measurement: what it saw goes to stdout, for the program that started it.
+fn load(args: &args::LoadArgs) -> ExitCode {
+    let seen = tokio::runtime::Runtime::new()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(fairness::send(args)));
+    match seen.and_then(|seen| Ok(std::io::stdout().write_all(seen.as_bytes())?)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::note(&format!("logweir-bench load: {error:#}"));
+            ExitCode::from(3)
+        }
+    }
+}
+
 fn start(args: &Args) -> anyhow::Result<Report> {
     if matches!(args.command, Command::Collector(_)) {
         // Before there are other threads: they are bound likewise.
@@ -99,6 +118,8 @@ async fn run(args: &Args) -> anyhow::Result<Report> {
         Command::Collector(what) => Box::pin(collector::run(what, &place)).await,
         Command::Hostile(what) => Box::pin(hostile::run(what, &place)).await,
         Command::Attack(_) => anyhow::bail!("`attack` is not measured"),
+        Command::Fairness(what) => Box::pin(fairness::run(what, &place)).await,
+        Command::Load(_) => anyhow::bail!("this makes no report"),
         Command::Path(what) => Box::pin(path::run(what, &place)).await,
     }
 }

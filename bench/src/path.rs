@@ -25,7 +25,7 @@ pub(crate) async fn run(args: &PathArgs, place: &Place) -> anyhow::Result<Report
     services::migrate(place, &postgres).await?;
     let mut machine = Machine::look(place, &redis, Some(&postgres)).await?;
     let database = postgres.connect().await?;
-    let mut collector = services::collector(place, &redis, None)?;
+    let mut collector = services::collector(place, &redis, None, &services::no_quota())?;
     let mut all = Vec::new();
     for number in 0..args.workers {
         let name = format!("worker {number}");

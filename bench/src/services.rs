@@ -64,16 +64,25 @@ pub(crate) fn worker(
     Service::start(place, "logweir-worker", name, &args, None)
 }
 
-/// A collector whose quota for one agent is lifted: that is not what is measured.
+/// A quota that nothing reaches, where that is not what is measured.
+pub(crate) fn no_quota() -> [String; 2] {
+    ["--rate=1000000000", "--rate-bytes=100GiB"].map(str::to_owned)
+}
+
+/// A collector with these quotas, before a queue that doesn't become full.
 ///
 /// # Errors
 /// When it can't be started.
-pub(crate) fn collector(place: &Place, redis: &Redis, core: Option<usize>) -> anyhow::Result<Service> {
+pub(crate) fn collector(
+    place: &Place,
+    redis: &Redis,
+    core: Option<usize>,
+    quota: &[String],
+) -> anyhow::Result<Service> {
     let listen = free_address()?;
     let mut args = vec!["--redis".to_owned(), redis.url(), "--listen".to_owned(), listen.to_string()];
-    args.extend(
-        ["--rate=1000000000", "--rate-bytes=100GiB", "--max-queue-entries=1000000"].map(str::to_owned),
-    );
+    args.extend_from_slice(quota);
+    args.push("--max-queue-entries=1000000".to_owned());
     let mut service = Service::start(place, "logweir-collector", "collector", &args, core)?;
     service.listen = listen;
     Ok(service)

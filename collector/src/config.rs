@@ -136,6 +136,10 @@ pub struct Args {
     #[arg(long, value_parser = size, default_value = "4MiB", value_name = "SIZE")]
     pub max_wire_bytes: u64,
 
+    /// How many different services are counted in an hour; events of further ones are counted as __overflow__
+    #[arg(long, default_value_t = 100_000, value_name = "N")]
+    pub max_series: usize,
+
     /// Bytes per second that a body must bring, after 5 seconds
     #[arg(long, value_parser = size, default_value = "1KiB", value_name = "SIZE")]
     pub min_body_speed: u64,

@@ -5,7 +5,7 @@ use crate::auth::Agent;
 use crate::line::Who;
 use crate::request::Identity;
 use crate::room;
-use crate::service::{Shared, queue_unavailable, soon};
+use crate::service::{Shared, queue_unavailable, shard_of, soon};
 use crate::verdict::Judged;
 use logweir_proto::BatchId;
 use logweir_proto::answer::{Accepted, ProblemCode, RejectedEvent};
@@ -25,6 +25,26 @@ pub(crate) struct Batch<'a> {
     pub(crate) mark: Option<u64>,
     /// As whom it stands in the line for room.
     pub(crate) who: Who,
+}
+
+/// The answer that this key got when its events were valid still: they may have become too old meanwhile.
+///
+/// # Errors
+/// 503: whoever was told that its events are invalid would give them up.
+pub(crate) async fn first_answer(
+    shared: &Shared,
+    agent: &Agent,
+    identity: &Identity,
+) -> Result<Option<Reply>, Refusal> {
+    let Identity::Key(key) = identity else { return Ok(None) };
+    let shard = shard_of(shared, agent, identity);
+    let known = shared.queue.answer_of(shard, &agent.id, key).await.map_err(|error| {
+        tracing::debug!(agent = %agent.id, %error, "an Idempotency-Key can't be looked up");
+        shared.gate.doubt(&error);
+        queue_unavailable(agent)
+    })?;
+    let pressure = shared.gate.view(shard).pressure(shared.gate.room());
+    Ok(known.map(|answer| accepted(answer.into(), pressure)))
 }
 
 /// What is known of a batch after an attempt.

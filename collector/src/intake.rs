@@ -3,7 +3,7 @@
 use crate::answer::{self, Refusal, Reply};
 use crate::auth::Agent;
 use crate::budget::Reservation;
-use crate::enqueue::Batch;
+use crate::enqueue::{self, Batch};
 use crate::fair::Crowded;
 use crate::line::Who;
 use crate::quota::{Admission, Ask, Charge, Denial};
@@ -12,10 +12,10 @@ use crate::service::{Admitted, Shared, soon};
 use crate::upload::{Broken, Pace, Received, Upload};
 use crate::verdict::{self, Unpacked, Unreadable};
 use http::HeaderName;
-use logweir_proto::BatchId;
 use logweir_proto::answer::ProblemCode;
 use logweir_proto::encoding::Encoding;
 use logweir_proto::event::Rules;
+use logweir_proto::{BatchId, OVERFLOW_SERVICE};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, sleep};
@@ -53,13 +53,22 @@ pub(crate) async fn take(
     let now_ms = unix_ms();
     let rules = Rules { max_bytes: limits.event_bytes, window: Some(shared.args.window(now_ms)) };
     let memory = unpacked.memory_to_judge();
-    let (judged, reserved) = work.run(reserved, memory, move || verdict::judge(unpacked, &rules)).await?;
+    let series = shared.series.clone();
+    let judge = move || {
+        let mut names = series.asker(now_ms);
+        verdict::judge(unpacked, &rules, |service| dry_run || names.takes(service))
+    };
+    let (judged, reserved) = work.run(reserved, memory, judge).await?;
     let _reserved = shrink(reserved, judged.body.len());
     if !dry_run {
         shared.metrics.rejected(&judged.reasons);
     }
+    say_overflow(shared, &agent, judged.overflow);
     if judged.accepted() == 0 {
         charge.keep();
+        if !dry_run && let Some(reply) = enqueue::first_answer(shared, &agent, &headers.identity).await? {
+            return Ok(reply);
+        }
         let mut refusal =
             Refusal::new(ProblemCode::AllRejected, "no event is valid; see `rejected` for each one");
         refusal.rejected = Some(judged.rejected);
@@ -76,6 +85,21 @@ pub(crate) async fn take(
     let reply = batch.enqueue(&headers.identity).await?;
     charge.keep();
     Ok(reply)
+}
+
+/// Counts events whose services are too many, and tells of each agent once an hour.
+fn say_overflow(shared: &Shared, agent: &Agent, events: u64) {
+    shared.metrics.series.set(u64::try_from(shared.series.count()).unwrap_or(u64::MAX));
+    if events == 0 {
+        return;
+    }
+    shared.metrics.overflowed(agent, events);
+    if shared.series.is_news(&agent.id) {
+        tracing::warn!(
+            agent = %agent.id, events, max_series = shared.args.max_series,
+            "there are more services in this hour than --max-series; events of this agent are counted as {OVERFLOW_SERVICE}"
+        );
+    }
 }
 
 /// The batch that the client named, if it did.

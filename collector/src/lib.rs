@@ -38,6 +38,7 @@ mod request;
 mod request_id;
 mod room;
 mod route;
+mod series;
 mod server;
 mod service;
 mod summary;
@@ -56,6 +57,7 @@ use crate::metrics::Metrics;
 use crate::numbers::Numbers;
 use crate::quota::Limiters;
 use crate::quota::table::Table;
+use crate::series::Series;
 use crate::service::Shared;
 use crate::tls::Tls;
 use crate::tls::handshakes::Handshakes;
@@ -169,6 +171,7 @@ fn prepare(args: Args) -> Result<(Shared, Registry), StartError> {
         budget: Budget::new(args.max_in_flight_bytes, args.one_body()),
         in_flight: Arc::new(Semaphore::new(args.max_in_flight.min(Semaphore::MAX_PERMITS))),
         holding: Semaphore::new(args.max_holding.min(Semaphore::MAX_PERMITS)),
+        series: Arc::new(Series::new(args.max_series)),
         hands: Hands::default(),
         decoding: Fair::new(args.decoders.unwrap_or(cores + 1), args.max_waiting_bodies),
         draining: AtomicBool::new(false),

@@ -46,12 +46,14 @@ pub(crate) struct Metrics {
     wire_bytes: Counter,
     decoded_bytes: Counter,
     rate_limited: Family<OfAgent, Counter>,
+    overflowed: Family<OfAgent, Counter>,
     labelled: Arc<Mutex<HashSet<Arc<str>>>>,
     pub(crate) held: Counter,
     pub(crate) quotas_file: FileMetrics,
     pub(crate) tokens_file: FileMetrics,
     pub(crate) tls_files: FileMetrics,
     pub(crate) agents: Gauge<u64, AtomicU64>,
+    pub(crate) series: Gauge<u64, AtomicU64>,
     pub(crate) waiting_bodies: Gauge<u64, AtomicU64>,
     pub(crate) transport: TransportMetrics,
     pub(crate) in_flight: Gauge,
@@ -92,12 +94,14 @@ impl Metrics {
             wire_bytes: Counter::default(),
             decoded_bytes: Counter::default(),
             rate_limited: Family::default(),
+            overflowed: Family::default(),
             labelled: Arc::default(),
             held: Counter::default(),
             quotas_file: FileMetrics::default(),
             tokens_file: FileMetrics::default(),
             tls_files: FileMetrics::default(),
             agents: Gauge::default(),
+            series: Gauge::default(),
             waiting_bodies: Gauge::default(),
             transport: TransportMetrics::default(),
             in_flight: Gauge::default(),
@@ -122,6 +126,12 @@ impl Metrics {
         registry.register("received_bytes", "Bytes of bodies as they came", m.wire_bytes);
         registry.register("decoded_bytes", "Bytes of bodies after decoding", m.decoded_bytes);
         registry.register("rate_limited", "Requests over the quota, by authenticated agent", m.rate_limited);
+        registry.register(
+            "events_overflowed",
+            "Events counted as __overflow__, since there are more services than --max-series, by authenticated agent",
+            m.overflowed,
+        );
+        registry.register("series", "Different services in this hour, up to --max-series", m.series);
         registry.register("held", "Requests that waited for their quota or for room", m.held);
         m.quotas_file.register(registry, "quotas_file");
         m.tokens_file.register(registry, "tokens_file");
@@ -176,8 +186,15 @@ impl Metrics {
     }
 
     pub(crate) fn rate_limited(&self, agent: &Agent) {
-        let agent = if self.may_be_label(agent) { agent.id.to_string() } else { "other".to_owned() };
-        self.rate_limited.get_or_create(&OfAgent { agent }).inc();
+        self.rate_limited.get_or_create(&self.label(agent)).inc();
+    }
+
+    pub(crate) fn overflowed(&self, agent: &Agent, events: u64) {
+        self.overflowed.get_or_create(&self.label(agent)).inc_by(events);
+    }
+
+    fn label(&self, agent: &Agent) -> OfAgent {
+        OfAgent { agent: if self.may_be_label(agent) { agent.id.to_string() } else { "other".to_owned() } }
     }
 
     fn may_be_label(&self, agent: &Agent) -> bool {

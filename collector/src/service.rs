@@ -27,6 +27,7 @@ use crate::request::{self, Headers, Identity};
 use crate::request_id::{self, REQUEST_ID};
 use crate::room;
 use crate::route::{self, Route};
+use crate::series::Series;
 use crate::server::pulse::Pulse;
 use crate::tls::Tls;
 use crate::tls::handshakes::Handshakes;
@@ -61,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) handshakes: Handshakes,
     pub(crate) limiters: Limiters,
+    pub(crate) series: Arc<Series>,
     pub(crate) numbers: Numbers,
     pub(crate) metrics: Metrics,
     pub(crate) budget: Budget,
@@ -227,7 +229,7 @@ fn identify(shared: &Shared, caller: &Caller, head: &Parts) -> Result<Agent, Ref
 }
 
 /// Where the batch will go; without an identity, where it would go now.
-fn shard_of(shared: &Shared, agent: &Agent, identity: &Identity) -> Shard {
+pub(crate) fn shard_of(shared: &Shared, agent: &Agent, identity: &Identity) -> Shard {
     let (producer, key) = match identity {
         Identity::Batch(batch) => (batch.producer, None),
         Identity::Key(key) => (shared.numbers.producer(), Some(key.as_str())),

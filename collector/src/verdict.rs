@@ -12,7 +12,7 @@ use logweir_proto::answer::RejectedEvent;
 use logweir_proto::encoding::{self, DecodeError, Encoding};
 use logweir_proto::event::{self, Rules};
 use logweir_proto::ndjson::{self, BodyError};
-use logweir_proto::{Code, Limits};
+use logweir_proto::{Code, Limits, OVERFLOW_SERVICE};
 use std::ops::Range;
 
 /// Bodies of the queue that are larger than this are compressed.
@@ -56,6 +56,8 @@ pub(crate) struct Judged {
     pub(crate) reasons: Vec<Code>,
     /// Their indices, ascending.
     pub(crate) skip: Vec<u64>,
+    /// How many events are counted as the overflow, since there are too many services.
+    pub(crate) overflow: u64,
     /// NDJSON of the valid events, encoded as `encoding` says; empty when there is none.
     pub(crate) body: Bytes,
     pub(crate) encoding: Encoding,
@@ -157,63 +159,66 @@ fn of_body_error(error: BodyError) -> Unreadable {
     }
 }
 
-/// Validates each event, and makes the body for the queue.
-pub(crate) fn judge(unpacked: Unpacked, rules: &Rules) -> Judged {
-    let mut verdicts = Verdicts::default();
+/// Validates each event, and makes the body for the queue. Services that `takes` says no to are counted as the
+/// overflow.
+pub(crate) fn judge(unpacked: Unpacked, rules: &Rules, takes: impl FnMut(&str) -> bool) -> Judged {
+    let mut verdicts =
+        Verdicts { takes, rejected: Vec::new(), reasons: Vec::new(), skip: Vec::new(), overflow: Vec::new() };
     match &unpacked.parts {
         Parts::Lines => verdicts.all(ndjson::lines(&unpacked.decoded), rules),
         Parts::Elements(places) => verdicts.all(places.iter().map(|p| &unpacked.decoded[p.clone()]), rules),
     }
-    let Verdicts { rejected, reasons, skip } = verdicts;
+    let Verdicts { rejected, reasons, skip, overflow, .. } = verdicts;
     let events = unpacked.events;
     let (body, encoding) = if u64::try_from(skip.len()) == Ok(events) {
         (Bytes::new(), Encoding::Identity)
     } else {
-        queue_body(unpacked, &skip)
+        queue_body(unpacked, &skip, &overflow)
     };
-    Judged { events, rejected, reasons, skip, body, encoding }
+    let overflow = u64::try_from(overflow.len()).unwrap_or(events);
+    Judged { events, rejected, reasons, skip, overflow, body, encoding }
 }
 
-#[derive(Default)]
-struct Verdicts {
+struct Verdicts<F> {
+    takes: F,
     rejected: Vec<RejectedEvent>,
     reasons: Vec<Code>,
     skip: Vec<u64>,
+    /// The indices of the valid ones that are counted as the overflow.
+    overflow: Vec<u64>,
 }
 
-impl Verdicts {
+impl<F: FnMut(&str) -> bool> Verdicts<F> {
     fn all<'a>(&mut self, events: impl Iterator<Item = &'a [u8]>, rules: &Rules) {
         for (index, event) in (0_u64..).zip(events) {
-            if let Err(rejection) = event::check(event, rules) {
-                let code = rejection.code.as_str().to_owned();
-                self.rejected.push(RejectedEvent { index, code, detail: rejection.detail.into_owned() });
-                self.reasons.push(rejection.code);
-                self.skip.push(index);
+            match event::check(event, rules) {
+                Ok(event) => {
+                    if !(self.takes)(event.service.as_str()) {
+                        self.overflow.push(index);
+                    }
+                }
+                Err(rejection) => {
+                    let code = rejection.code.as_str().to_owned();
+                    self.rejected.push(RejectedEvent { index, code, detail: rejection.detail.into_owned() });
+                    self.reasons.push(rejection.code);
+                    self.skip.push(index);
+                }
             }
         }
     }
 }
 
-/// NDJSON of the events that aren't in `skip`.
-fn queue_body(unpacked: Unpacked, skip: &[u64]) -> (Bytes, Encoding) {
+/// NDJSON of the events that aren't in `skip`; those in `overflow` with that as their service.
+fn queue_body(unpacked: Unpacked, skip: &[u64], overflow: &[u64]) -> (Bytes, Encoding) {
     let Unpacked { wire, decoded, encoding, parts, .. } = unpacked;
+    let as_it_came = skip.is_empty() && overflow.is_empty();
     let lines = match parts {
-        Parts::Lines if skip.is_empty() && encoding == Encoding::Zstd => return (wire, Encoding::Zstd),
-        Parts::Lines if skip.is_empty() => decoded,
-        Parts::Lines => {
-            let mut out = Vec::with_capacity(decoded.len() + 1);
-            for line in kept(ndjson::lines(&decoded), skip) {
-                out.extend_from_slice(line);
-                out.push(b'\n');
-            }
-            out.into()
-        }
+        Parts::Lines if as_it_came && encoding == Encoding::Zstd => return (wire, Encoding::Zstd),
+        Parts::Lines if as_it_came => decoded,
+        Parts::Lines => written(ndjson::lines(&decoded), decoded.len() + 1, skip, overflow),
         Parts::Elements(places) => {
-            let mut out = Vec::with_capacity(decoded.len() + places.len());
-            for place in kept(places.into_iter(), skip) {
-                ndjson::push_line(&mut out, &decoded[place]);
-            }
-            out.into()
+            let room = decoded.len() + places.len();
+            written(places.into_iter().map(|place| &decoded[place]), room, skip, overflow)
         }
     };
     if lines.len() > COMPRESS_FROM {
@@ -226,10 +231,21 @@ fn queue_body(unpacked: Unpacked, skip: &[u64]) -> (Bytes, Encoding) {
     }
 }
 
-/// The items whose index isn't in `skip`, which ascends.
-fn kept<T>(items: impl Iterator<Item = T>, skip: &[u64]) -> impl Iterator<Item = T> {
-    let mut skip = skip.iter().copied().peekable();
-    (0_u64..).zip(items).filter(move |(index, _)| skip.next_if_eq(index).is_none()).map(|(_, item)| item)
+/// One line for each event whose index isn't in `skip`; both lists of indices ascend.
+fn written<'a>(events: impl Iterator<Item = &'a [u8]>, room: usize, skip: &[u64], overflow: &[u64]) -> Bytes {
+    let mut out = Vec::with_capacity(room + overflow.len() * OVERFLOW_SERVICE.len());
+    let (mut skip, mut overflow) = (skip.iter().peekable(), overflow.iter().peekable());
+    let mut renamed = Vec::new();
+    for (index, event) in (0_u64..).zip(events) {
+        if skip.next_if_eq(&&index).is_some() {
+            continue;
+        }
+        renamed.clear();
+        let is_renamed = overflow.next_if_eq(&&index).is_some()
+            && event::push_with_service(&mut renamed, event, OVERFLOW_SERVICE);
+        ndjson::push_line(&mut out, if is_renamed { &renamed } else { event });
+    }
+    out.into()
 }
 
 #[cfg(test)]

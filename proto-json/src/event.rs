@@ -21,6 +21,10 @@ use fields::{Field, Fields};
 /// schema can't say besides; see the schema's `$comment`.
 pub const EVENT_SCHEMA: &str = include_str!("../schema/event.v1.schema.json");
 
+/// The service under which a collector counts events whose services are too many. No client can send it: a
+/// service begins with a letter or digit.
+pub const OVERFLOW_SERVICE: &str = "__overflow__";
+
 /// What is asked of an event beyond its form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
@@ -69,6 +73,36 @@ impl Event<'_> {
 /// `missing_field`, then the fields in the order of the table (timestamp, service, level, message, trace_id,
 /// span_id, attributes), then `in_future` and `too_old`.
 pub fn check<'a>(line: &'a [u8], rules: &Rules) -> Result<Event<'a>, Rejection> {
+    check_as(line, rules, None)
+}
+
+/// [`check`] for what a collector has put into the queue: there the service may be [`OVERFLOW_SERVICE`] as well.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_queued<'a>(line: &'a [u8], rules: &Rules) -> Result<Event<'a>, Rejection> {
+    check_as(line, rules, Some(OVERFLOW_SERVICE))
+}
+
+/// Appends a valid event with another service, and everything else as it stands. Says whether it could: not when the
+/// line is no object with one service.
+pub fn push_with_service(out: &mut Vec<u8>, line: &[u8], service: &str) -> bool {
+    let mut fields = Fields::new();
+    if fields.scan(line).is_err() || fields.duplicate().is_some() {
+        return false;
+    }
+    let Some(old) = fields.get(Field::Service) else { return false };
+    let from = old.json.as_ptr().addr() - line.as_ptr().addr();
+    out.extend_from_slice(&line[..from]);
+    out.push(b'"');
+    out.extend_from_slice(service.as_bytes());
+    out.push(b'"');
+    out.extend_from_slice(&line[from + old.json.len()..]);
+    true
+}
+
+#[inline]
+fn check_as<'a>(line: &'a [u8], rules: &Rules, also: Option<&str>) -> Result<Event<'a>, Rejection> {
     if line.len() > rules.max_bytes {
         return Err(detail::too_long(line.len(), rules.max_bytes));
     }
@@ -90,7 +124,7 @@ pub fn check<'a>(line: &'a [u8], rules: &Rules) -> Result<Event<'a>, Rejection> 
 
     let event = Event {
         timestamp_ms: timestamp(&time).ok_or_else(|| detail::timestamp(&time))?,
-        service: ServiceName::of(&service).ok_or_else(|| detail::service(&service))?,
+        service: ServiceName::of(&service, also).ok_or_else(|| detail::service(&service))?,
         level: level_of(&level).ok_or_else(|| detail::level(&level))?,
     };
     if !matches!(message.kind, Kind::String(_)) {
@@ -174,9 +208,12 @@ enum Name<'a> {
 }
 
 impl<'a> ServiceName<'a> {
-    fn of(value: &Value<'a>) -> Option<Self> {
+    fn of(value: &Value<'a>, also: Option<&str>) -> Option<Self> {
         let Kind::String(text) = value.kind else { return None };
         if let Some(plain) = text.plain() {
+            if also.is_some_and(|also| also.as_bytes() == plain) {
+                return std::str::from_utf8(plain).ok().map(|name| Self(Name::Borrowed(name)));
+            }
             return service(plain).map(|name| Self(Name::Borrowed(name)));
         }
         let mut buffer = [0; MAX_SERVICE_CHARS];
@@ -187,7 +224,7 @@ impl<'a> ServiceName<'a> {
 
 /// Whether a value is a valid service.
 pub(crate) fn is_service(value: &Value<'_>) -> bool {
-    ServiceName::of(value).is_some()
+    ServiceName::of(value, None).is_some()
 }
 
 /// Whether this is a valid service's name.

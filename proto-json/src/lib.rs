@@ -23,7 +23,7 @@ pub mod reject;
 mod scan;
 
 pub use batch::{BatchId, ProducerId, Seq};
-pub use event::{EVENT_SCHEMA, Event, Rules};
+pub use event::{EVENT_SCHEMA, Event, OVERFLOW_SERVICE, Rules};
 pub use level::Level;
 pub use limits::Limits;
 pub use reject::{Code, Rejection};

@@ -123,12 +123,16 @@ impl NewEntry<'_> {
 impl IdempotencyKey<'_> {
     /// What stands for agent and key in Redis: of one length, whatever they hold.
     fn member(&self, agent: &str) -> String {
-        key_hash(agent, self.key).iter().fold(String::with_capacity(64), |mut hex, byte| {
-            hex.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
-            hex.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or('0'));
-            hex
-        })
+        member(agent, self.key)
     }
+}
+
+fn member(agent: &str, key: &str) -> String {
+    key_hash(agent, key).iter().fold(String::with_capacity(64), |mut hex, byte| {
+        hex.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
+        hex.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or('0'));
+        hex
+    })
 }
 
 impl Queue {
@@ -169,6 +173,27 @@ impl Queue {
         };
         let answer = self.link().ask_durably(Request::Script(&scripts::ENQUEUE, &keys, &fill)).await?;
         enqueued(shard, answer)
+    }
+
+    /// What this agent's idempotency key was answered, as long as it is remembered in its shard.
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    pub async fn answer_of(
+        &self,
+        shard: Shard,
+        agent: &str,
+        key: &str,
+    ) -> Result<Option<String>, QueueError> {
+        let keys = self.keys(shard);
+        let keys = [keys.idem.as_str(), &keys.idem_answers];
+        let fill = |call: &mut Cmd| {
+            call.arg(member(agent, key));
+        };
+        match self.link().ask(Request::Script(&scripts::KNOWN_KEY, &keys, &fill)).await? {
+            Value::Nil => Ok(None),
+            answer => reply::text(answer).map(Some),
+        }
     }
 
     /// Forgets up to a thousand idempotency keys whose time is over, and returns how many. They count as

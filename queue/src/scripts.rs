@@ -45,6 +45,7 @@ macro_rules! script {
 }
 
 script!(ENQUEUE, "enqueue");
+script!(KNOWN_KEY, "known_key");
 script!(FORGET_KEYS, "forget_keys");
 script!(ACKNOWLEDGE, "acknowledge");
 script!(DEAD_LETTER, "dead_letter");

@@ -107,7 +107,7 @@ pub(crate) fn decode(entry: &Entry, bounds: Bounds, given_up: &AtomicBool) -> Re
         }
         let number = first + indices.next().ok_or(BatchError::TooMany { expected })?;
         let event =
-            event::check(line, &rules).map_err(|rejection| BatchError::Event { number, rejection })?;
+            event::check_queued(line, &rules).map_err(|rejection| BatchError::Event { number, rejection })?;
         let bytes = u32::try_from(line.len()).map_err(|_| BatchError::TooLarge)?;
         let cell = cells.find(event.minute_ms(), event.service.as_str(), event.level, bounds.keys)?;
         cells.add(cell, bytes);

@@ -24,7 +24,7 @@ fn late() -> String {
 }
 
 fn run(body: &[u8], encoding: Encoding, kind: Kind) -> Result<Judged, Unreadable> {
-    unpack(Bytes::copy_from_slice(body), encoding, kind, &limits()).map(|u| judge(u, &rules()))
+    unpack(Bytes::copy_from_slice(body), encoding, kind, &limits()).map(|u| judge(u, &rules(), |_| true))
 }
 
 fn plain(judged: &Judged) -> String {
@@ -194,5 +194,22 @@ proptest! {
         let stored = encoding::decode(judged.encoding, &judged.body, 1 << 20).unwrap();
         let stored: Vec<&str> = ndjson::lines(&stored).map(|l| std::str::from_utf8(l).unwrap()).collect();
         prop_assert_eq!(stored, expected);
+    }
+}
+
+#[test]
+fn services_that_are_too_many_are_renamed_in_every_kind_of_body() {
+    let event = |service: &str| good("m").replace("api", service);
+    let lines = [event("a"), "nonsense".to_owned(), event("b"), event("a"), event("c")].join("\n");
+    let json = format!("[{},\n 5,{}, {},{}]", event("a"), event("b"), event("a"), event("c"));
+    let expected = [event("a"), event("__overflow__"), event("a"), event("__overflow__")].join("\n") + "\n";
+    for (body, kind) in [(lines, Kind::Ndjson), (json, Kind::Json)] {
+        for encoding in [Encoding::Identity, Encoding::Zstd] {
+            let unpacked =
+                unpack(encode(body.as_bytes(), encoding).into(), encoding, kind, &limits()).unwrap();
+            let judged = judge(unpacked, &rules(), |service| service == "a");
+            assert_eq!((plain(&judged), &judged.skip[..], judged.overflow), (expected.clone(), &[1][..], 2));
+            assert_eq!(judged.accepted(), 4);
+        }
     }
 }

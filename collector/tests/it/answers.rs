@@ -399,3 +399,29 @@ async fn many_requests_on_many_connections_are_all_in_the_queue() {
     assert!(ranges.windows(2).all(|pair| pair[0].0 + pair[0].1 == pair[1].0), "{ranges:?}");
     collector.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_key_gets_its_first_answer_although_its_events_are_too_old_by_now() {
+    let redis = Redis::start();
+    let flags = ["--max-event-age=1s"];
+    let (first, second) = (Running::start(&redis, &flags).await, Running::start(&redis, &flags).await);
+    let body = event("a");
+    let keyed = [NDJSON, ("Idempotency-Key", "k")];
+    let answer = first.post(&keyed, body.as_bytes()).await;
+    answer.accepted();
+    wait_for("the event to be too old", async || {
+        (first.post(&[NDJSON], body.as_bytes()).await.status == 422).then_some(())
+    })
+    .await;
+    for collector in [&first, &second] {
+        let again = collector.post(&keyed, body.as_bytes()).await;
+        assert_eq!((again.status, again.text()), (202, answer.text()));
+        // Another key, and another agent's, are none that was answered.
+        let other = [NDJSON, ("Idempotency-Key", "l")];
+        collector.post(&other, body.as_bytes()).await.problem(422, "all_rejected");
+        let other = [NDJSON, ("Idempotency-Key", "k"), ("Logweir-Agent", "other")];
+        collector.post(&other, body.as_bytes()).await.problem(422, "all_rejected");
+    }
+    first.stop().await;
+    second.stop().await;
+}

@@ -164,3 +164,37 @@ fn names_are_equal_however_they_were_written() {
     assert_eq!(plain, escaped);
     assert_eq!(escaped.service.as_str(), "shop/api");
 }
+
+#[test]
+fn the_overflow_is_a_service_in_the_queue_alone() {
+    let line = with("service", "\"__overflow__\"");
+    assert_eq!(rejected(&line).code, Code::InvalidService);
+    assert_eq!(check_queued(line.as_bytes(), &FORM).unwrap().service.as_str(), OVERFLOW_SERVICE);
+    for name in ["\"__overflow\"", "\"_\"", "\"__overflow___\"", "\"\\u005f_overflow__\"", "\"\""] {
+        let line = with("service", name);
+        assert_eq!(check_queued(line.as_bytes(), &FORM).unwrap_err().code, Code::InvalidService, "{name}");
+    }
+    let line = with("service", "\"api\"");
+    assert_eq!(check_queued(line.as_bytes(), &FORM).unwrap(), check(line.as_bytes(), &FORM).unwrap());
+}
+
+#[test]
+fn another_service_changes_nothing_else() {
+    for (line, expected) in [
+        (
+            r#"{"timestamp":0,"service":"a","x":"service"}"#,
+            r#"{"timestamp":0,"service":"__overflow__","x":"service"}"#,
+        ),
+        (
+            r#" { "ser\u0076ice" : "\u0061\"b" , "attributes":{"service":"a"} } "#,
+            r#" { "ser\u0076ice" : "__overflow__" , "attributes":{"service":"a"} } "#,
+        ),
+    ] {
+        let mut out = b"before".to_vec();
+        assert!(push_with_service(&mut out, line.as_bytes(), OVERFLOW_SERVICE));
+        assert_eq!(std::str::from_utf8(&out).unwrap(), format!("before{expected}"));
+    }
+    for line in ["{}", "[]", "", r#"{"service":"a","service":"b"}"#, r#"{"service":"a""#] {
+        assert!(!push_with_service(&mut Vec::new(), line.as_bytes(), OVERFLOW_SERVICE), "{line}");
+    }
+}
