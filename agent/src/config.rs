@@ -143,6 +143,10 @@ pub(crate) struct Args {
     /// How many files are followed; further ones are named in the log and left alone
     #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_files: u32,
+    /// A deleted file that can't be read to its end, since the collector takes nothing, is closed after this, and its rest
+    /// named as lost; until then it takes room on the disk
+    #[arg(long, value_parser = duration, default_value = "30m", value_name = "DURATION")]
+    pub(crate) close_deleted: Duration,
     /// How many of them are held open; the others, which have rested longest, are looked at once a second
     #[arg(long, default_value_t = 512, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_open_files: u32,
@@ -304,6 +308,7 @@ impl Args {
             window_bytes: self.window_bytes,
             spool_bytes: self.spool_bytes,
             max_files: usize::try_from(self.max_files).unwrap_or(usize::MAX),
+            close_deleted: self.close_deleted,
             max_open_files: usize::try_from(self.max_open_files).unwrap_or(usize::MAX),
             scan_interval: SCAN_INTERVAL,
         })

@@ -71,6 +71,8 @@ pub(crate) struct Reading {
     pub(crate) spool_bytes: u64,
     /// The most files that are followed; further ones are named in the log and left alone.
     pub(crate) max_files: usize,
+    /// So long after it was deleted, a file that can't be read to its end is given up.
+    pub(crate) close_deleted: Duration,
     /// The most files that are held open; others are looked at by their names.
     pub(crate) max_open_files: usize,
     /// How often the patterns are looked up, whatever wakes the reader in between.

@@ -63,6 +63,8 @@ pub(crate) struct Tail {
     drained: Option<Stamp>,
     /// Whether its last name is gone.
     pub(crate) unlinked: bool,
+    /// Since when that has been seen.
+    pub(crate) unlinked_since: Option<Duration>,
     /// Whether a pattern matches it.
     pub(crate) matched: bool,
     /// Whether it is a segment of the spool.
@@ -180,6 +182,7 @@ impl Tail {
             changed: None,
             drained: None,
             unlinked: metadata.nlink() == 0,
+            unlinked_since: None,
             matched: true,
             spooled: false,
             active: Duration::ZERO,
@@ -337,6 +340,11 @@ impl Tail {
             self.shrunk = Some((to.min(self.size), from.max(self.previous)));
         }
         self.unlinked = !linked;
+        if linked {
+            self.unlinked_since = None;
+        } else {
+            self.unlinked_since.get_or_insert(now);
+        }
     }
 
     /// Whether the last attempt failed not long ago.

@@ -131,6 +131,30 @@ impl Core {
         self.forget(key);
     }
 
+    /// Gives up files that were deleted so long ago that whoever did it wants their room back.
+    pub(super) fn give_up_deleted(&mut self, now: Moment) {
+        let limit = self.settings.close_deleted;
+        let due = |tail: &&Tail| {
+            let long = tail.unlinked_since.is_some_and(|since| now.mono.saturating_sub(since) >= limit);
+            long && !tail.spooled && !tail.dirty && !self.moved.contains_key(&tail.entry.key)
+        };
+        let due: Vec<Key> = self.tails.values().filter(due).map(|tail| tail.entry.key).collect();
+        for key in due {
+            let Some(tail) = self.tails.remove(&key) else { continue };
+            let (path, start, size) = (&tail.entry.path, tail.entry.offset, tail.size);
+            if size > start {
+                let detail = "the file was deleted, and these bytes of it could not be read before --close-deleted; it is \
+                              closed, so that its room on the disk is free";
+                self.lose(
+                    &Loss { reason: "deleted", path, start, end: Some(size), batch: None, detail },
+                    now,
+                );
+            }
+            self.metrics.forget(&path.to_string_lossy());
+            self.forget(key);
+        }
+    }
+
     /// After a scan: files that are closed and have grown are held open again, where there is room.
     pub(super) fn open_grown(&mut self, now: Moment) {
         let idle = self.tails.values().filter(|tail| tail.can_rest() && tail.is_at_end()).count();

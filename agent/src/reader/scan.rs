@@ -270,6 +270,7 @@ impl Core {
 
     /// Lets go of files that have come to their end.
     pub(super) fn close_files(&mut self, now: Moment) {
+        self.give_up_deleted(now);
         let mut closed = false;
         let finished =
             |tail: &&Tail| tail.finished && !tail.spooled && !self.moved.contains_key(&tail.entry.key);

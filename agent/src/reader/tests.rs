@@ -72,6 +72,7 @@ impl Rig {
             spool_bytes: 64 << 20,
             max_files: 100,
             max_open_files: 50,
+            close_deleted: Duration::from_secs(1800),
             scan_interval: Duration::from_secs(1),
         };
         change(&mut settings);

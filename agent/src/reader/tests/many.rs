@@ -193,3 +193,28 @@ fn what_is_excluded_is_not_read_and_one_that_was_followed_is_finished() {
     rig.assert_sent(numbered(0..6));
     assert!(rig.losses().is_empty());
 }
+
+#[test]
+fn a_deleted_file_that_cannot_be_read_for_long_is_closed_and_its_rest_named() {
+    let mut rig = Rig::started(|settings| settings.window_batches = 1);
+    rig.append("a.log", text(&numbered(0..30)));
+    rig.run(1000);
+    delete(&rig.path("a.log"));
+    rig.run(5000);
+    rig.pass(1_700_000);
+    rig.run(1000);
+    assert_eq!((rig.core().handles.count(), rig.losses().len()), (1, 0));
+    rig.pass(200_000);
+    rig.run(1000);
+    assert_eq!(rig.core().handles.count(), 0);
+    let losses = rig.losses();
+    assert_eq!((losses.len(), &losses[0]["reason"]), (1, &Value::from("deleted")));
+    assert_eq!(losses[0]["start"], text(&numbered(0..10)).len());
+    assert_eq!(losses[0]["end"], text(&numbered(0..30)).len());
+    rig.drain();
+    rig.assert_sent(numbered(0..10));
+    // It is said once.
+    rig.restart();
+    rig.drain();
+    assert_eq!(rig.losses().len(), 1);
+}
