@@ -17,6 +17,8 @@ RUN useradd --system --uid 10001 --home-dir /var/lib/logweir logweir \
 COPY --from=build /out/ /usr/local/bin/
 COPY deploy/compose/healthcheck.sh /usr/local/bin/logweir-healthcheck
 COPY examples/apps/app.sh /usr/local/bin/logweir-example-app
+# glibc keeps freed blocks below this size, so that the collector would hold on to more than its budget for bodies.
+ENV MALLOC_MMAP_THRESHOLD_=131072
 USER logweir
 WORKDIR /var/lib/logweir
 CMD ["logweir", "--help"]
