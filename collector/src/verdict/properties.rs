@@ -266,7 +266,7 @@ fn check(case: &Case, tally: &Tally) -> Result<(), TestCaseError> {
             return Err(TestCaseError::fail(format!("{unpacked:?}, but the reference sees {seen:?}")));
         }
     };
-    let judged = judge(unpacked, &rules());
+    let judged = judge(unpacked, &rules(), |_| true);
     let wrong: Vec<u64> = (0..).zip(&seen).filter(|(_, (_, good))| !good).map(|(index, _)| index).collect();
     prop_assert_eq!(usize::try_from(judged.events).unwrap(), seen.len());
     prop_assert_eq!(&judged.skip, &wrong, "{:?}", judged.reasons);
