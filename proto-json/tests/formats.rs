@@ -215,7 +215,7 @@ fn containers_lines_bear_where_they_come_from() {
         ]
     );
     assert_eq!((events[1].1.time, carry.state.kind), (By::Runtime, Some(Kind::Container)));
-    texts.iter().for_each(|text| drop(event::check(text.as_bytes(), &RULES).unwrap()));
+    assert!(texts.iter().all(|text| event::check(text.as_bytes(), &RULES).is_ok()));
 }
 
 #[test]
