@@ -4,8 +4,11 @@ use crate::files::identity::{Checksum, Key};
 use crate::journal::format::{self, FormatError};
 use crate::journal::replay;
 use crate::journal::state::{Batch, Delta, FileEntry, Parsing, Piece, State};
+use crate::send::policy::{Action, Answer, Asked, Outcome, Wait, decide};
 use crate::send::retry_after;
 use logweir_fuzz::{Input, Work, bounded};
+use logweir_proto::answer::{Accepted, Problem, ProblemCode};
+use logweir_proto::encoding::Encoding;
 use logweir_proto::line::{Format, Keys, State as ParserState};
 use logweir_proto::{BatchId, Level, ProducerId, Seq};
 use uuid::Uuid;
@@ -187,4 +190,70 @@ fn fuzz_retry_after() {
             assert!(believed <= wait.max(crate::retry::SHORTEST) && believed.as_secs() <= 60);
         }
     });
+}
+
+/// What comes in answer to a batch, from the collector or from whatever stands in its place: the status, the encoding
+/// that was sent, `Retry-After` up to a line break, and the body.
+#[test]
+fn fuzz_answer() {
+    logweir_fuzz::target("agent/answer", |input| {
+        let mut input = Input::new(input);
+        let status = STATUSES[usize::from(input.byte()) % STATUSES.len()];
+        let how = input.byte();
+        let encoding = if how & 1 == 1 { Encoding::Zstd } else { Encoding::Identity };
+        let id: BatchId = "0b6e2a52-6d0e-4b1c-9c0a-6f4d5c1f7a10/7".parse().expect("a batch");
+        let asked = Asked { id, events: u64::from(how >> 5) + 1, encoding };
+        let (header, body) = match input.rest().iter().position(|b| *b == b'\n') {
+            Some(end) => (std::str::from_utf8(&input.rest()[..end]).ok(), &input.rest()[end + 1..]),
+            None => (None, input.rest()),
+        };
+        let answer = Answer {
+            status,
+            retry_after: header.map(str::to_owned),
+            pressure: None,
+            body: (how & 2 == 0).then(|| body.to_vec()),
+        };
+        let now: jiff::Timestamp = "2026-11-24T10:00:00Z".parse().expect("a time");
+        let outcome = Outcome::Answer(answer);
+        let action = bounded(input.rest().len(), WORK, || decide(&asked, &outcome, now));
+
+        let problem = serde_json::from_slice::<Problem>(body).ok();
+        let code = problem.as_ref().and_then(|problem| ProblemCode::of_type(&problem.r#type));
+        match action {
+            Action::Settled { rejected } => {
+                // The collector has said so of just this batch, or that it takes none of it.
+                let taken = serde_json::from_slice::<Accepted>(body);
+                let whole = |taken: Accepted| {
+                    let rejected = u64::try_from(taken.rejected.len()).expect("few");
+                    taken.batch.to_lowercase() == id.to_string() && taken.accepted + rejected == asked.events
+                };
+                match status {
+                    202 => assert!(taken.is_ok_and(whole)),
+                    _ => assert!(status == 422 && code == Some(ProblemCode::AllRejected)),
+                }
+                assert!(rejected.iter().all(|event| event.index < asked.events));
+                assert!(rejected.is_sorted_by(|a, b| a.index < b.index));
+            }
+            Action::RejectAll { code: by, detail } => {
+                // Nothing is given up unless the collector itself says so, or the one event is too large for somebody.
+                assert!(code == Some(by) || (status == 413 && asked.events == 1));
+                short_and_harmless(&detail);
+            }
+            Action::Halve => assert!(status == 413 && asked.events > 1),
+            Action::Identity => assert!(status == 415 && encoding == Encoding::Zstd),
+            Action::Hold(hold) => {
+                if let Wait::Told(wait) = hold.wait {
+                    assert!(wait <= std::time::Duration::from_secs(60) && [429, 503].contains(&status));
+                }
+                short_and_harmless(&hold.detail);
+            }
+        }
+    });
+}
+
+const STATUSES: [u16; 16] = [202, 200, 301, 400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 502, 503, 599];
+
+/// It goes to logs and to the rejects file.
+fn short_and_harmless(detail: &str) {
+    assert!(detail.chars().count() < 500 && !detail.contains(char::is_control), "{detail:?}");
 }

@@ -97,4 +97,17 @@ mod tests {
         }
         assert!(parse(b"{\"half").unwrap_err().contains("JSON object in one line"));
     }
+
+    /// Any line: an event on one line under a number, or a sentence.
+    #[test]
+    fn fuzz_resend() {
+        logweir_fuzz::target("agent/resend", |line| match parse(line) {
+            Ok(mended) => {
+                assert!(!mended.event.contains(&b'\n') && !mended.event.contains(&b'\r'));
+                assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&mended.event).is_ok());
+                assert!(mended.id.holds(1));
+            }
+            Err(why) => assert!(why.len() < 500, "{why}"),
+        });
+    }
 }

@@ -255,12 +255,12 @@ fn all_rejected(asked: &Asked, problem: Option<&Ours>, error: impl Fn() -> Actio
 fn shown(answer: &Answer, problem: Option<&Ours>) -> String {
     let status = answer.status;
     if let Some(ours) = problem {
-        let detail: String = ours.problem.detail.chars().take(MAX_SHOWN_CHARS).collect();
+        let detail = printable(&ours.problem.detail);
         return format!("{status} {}: {detail}", ours.code.as_str());
     }
     let text = String::from_utf8_lossy(answer.body.as_deref().unwrap_or_default());
     let words: Vec<&str> = text.split_whitespace().collect();
-    let text: String = words.join(" ").chars().filter(|c| !c.is_control()).take(MAX_SHOWN_CHARS).collect();
+    let text = printable(&words.join(" "));
     let hint = match status {
         300..=399 => " (redirects are not followed: give the final address)",
         404 | 405 => " (is --collector the collector's address?)",
@@ -272,6 +272,11 @@ fn shown(answer: &Answer, problem: Option<&Ours>) -> String {
     } else {
         format!("{status}{hint}, and not the collector's words: {text}")
     }
+}
+
+/// The beginning, without what a terminal would act on: whoever stands in the collector's place may have written it.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MAX_SHOWN_CHARS).collect()
 }
 
 #[cfg(test)]
