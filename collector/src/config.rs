@@ -6,6 +6,7 @@ pub use transport::{ClientAuth, TransportArgs};
 
 use crate::pressure::Room;
 use crate::quota::{Quota, Quotas};
+use crate::verdict::REASON_BYTES;
 use clap::{Parser, ValueEnum};
 use logweir_proto::Limits;
 use logweir_proto::event::Window;
@@ -247,7 +248,8 @@ impl Args {
         let one = self.one_body();
         if self.max_in_flight_bytes < one {
             return Err(format!(
-                "--max-in-flight-bytes must be at least --max-wire-bytes and three times --max-batch-bytes ({one})"
+                "--max-in-flight-bytes must be at least --max-wire-bytes, three times --max-batch-bytes and {REASON_BYTES} \
+                 bytes for each of --max-batch-events ({one})"
             ));
         }
         if self.max_in_flight_bytes > crate::budget::Budget::MAX_BYTES {
@@ -259,9 +261,11 @@ impl Args {
         Ok(())
     }
 
-    /// The memory of the largest body: as it came, as it is, without the rejected events, and compressed.
+    /// The memory of the largest body: as it came, as it is, without the rejected events, and compressed; and what is
+    /// said of each rejected event.
     pub(crate) fn one_body(&self) -> u64 {
-        self.max_batch_bytes.saturating_mul(3).saturating_add(self.max_wire_bytes)
+        let reasons = count(self.max_batch_events).saturating_mul(count(REASON_BYTES));
+        self.max_batch_bytes.saturating_mul(3).saturating_add(self.max_wire_bytes).saturating_add(reasons)
     }
 
     /// Whether nothing says who may post, on an address that others can reach.

@@ -145,7 +145,11 @@ fn fuzz_post() {
         let expected = expected.expect("what was taken apart is a body");
         assert_eq!(unpacked.events, u64::try_from(expected.len()).expect("few"));
         assert!(unpacked.decoded_bytes() <= LIMITS.decoded_bytes);
-        judged_right(&verdict::judge(unpacked, &RULES, |_| true), &expected, &wire, (encoding, kind));
+        // zstd's own memory isn't seen, and the buffer that it writes to is a little larger than what it is given.
+        let memory = u64::try_from(unpacked.memory_to_judge()).expect("little") + 1_000;
+        let most = Work { memory: (0, memory), ..UNPACK };
+        let judged = bounded(wire.len(), most, || verdict::judge(unpacked, &RULES, |_| true));
+        judged_right(&judged, &expected, &wire, (encoding, kind));
     });
 }
 
@@ -179,7 +183,10 @@ fn judged_right(judged: &Judged, expected: &[Vec<u8>], wire: &Bytes, (encoding, 
     assert_ne!(judged.encoding, Encoding::Gzip, "the queue holds none");
     let body =
         encoding::decode(judged.encoding, &judged.body, 1 << 20).expect("the queue's body is well encoded");
-    assert!(ndjson::lines(&body).eq(good.iter().copied()));
+    // Where lines are written anew, a carriage return, which is white space, is written as a space.
+    let plain = |line: &[u8]| line.iter().map(|b| if *b == b'\r' { b' ' } else { *b }).collect::<Vec<u8>>();
+    let stored = ndjson::lines(&body).map(|line| plain(line).trim_ascii_end().to_vec());
+    assert!(stored.eq(good.iter().map(|line| plain(line).trim_ascii_end().to_vec())));
     if good.len() == expected.len() && encoding == Encoding::Zstd && kind == Kind::Ndjson {
         assert_eq!(judged.body, wire, "it passes through byte for byte");
     }

@@ -23,6 +23,8 @@ use tokio::time::{Instant, sleep};
 /// Plain bodies up to this size are handled on the spot; others go to the blocking pool, each agent's in its turn,
 /// so that one agent's large batches don't delay another's small ones.
 const INLINE_BYTES: usize = 32 << 10;
+/// Those with more events are judged on the pool, since a sentence for each of them takes more memory than the body.
+const INLINE_EVENTS: u64 = 100;
 
 /// Takes an admitted request's body, and answers when the queue has it.
 pub(crate) async fn take(
@@ -53,13 +55,14 @@ pub(crate) async fn take(
     let now_ms = unix_ms();
     let rules = Rules { max_bytes: limits.event_bytes, window: Some(shared.args.window(now_ms)) };
     let memory = unpacked.memory_to_judge();
+    let work = Work { inline: inline && unpacked.events <= INLINE_EVENTS, ..work };
     let series = shared.series.clone();
     let judge = move || {
         let mut names = series.asker(now_ms);
         verdict::judge(unpacked, &rules, |service| dry_run || names.takes(service))
     };
     let (judged, reserved) = work.run(reserved, memory, judge).await?;
-    let _reserved = shrink(reserved, judged.body.len());
+    let _reserved = shrink(reserved, judged.memory());
     if !dry_run {
         shared.metrics.rejected(&judged.reasons);
     }

@@ -150,6 +150,9 @@ fn valid_key(key: &str) -> bool {
 
 /// `00-TRACE-SPAN-FLAGS`, W3C Trace Context level 1.
 fn valid_traceparent(value: &str) -> bool {
+    if value.len() != 55 {
+        return false;
+    }
     let parts: Vec<&str> = value.split('-').collect();
     let hex = |text: &str, length: usize| {
         text.len() == length && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))

@@ -19,6 +19,8 @@ use std::ops::Range;
 const COMPRESS_FROM: usize = 1 << 10;
 /// Fast rather than small: agents compress by themselves, this is for direct posters.
 const COMPRESS_LEVEL: i32 = 1;
+/// The most that one rejected event takes beside the body: its place, code and sentence, in lists that double.
+pub(crate) const REASON_BYTES: usize = 768;
 
 /// Why a body as a whole is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +69,14 @@ impl Judged {
     pub(crate) fn accepted(&self) -> u64 {
         self.events - u64::try_from(self.skip.len()).unwrap_or(self.events)
     }
+
+    /// Bytes in memory.
+    pub(crate) fn memory(&self) -> usize {
+        let said = |rejected: &RejectedEvent| rejected.code.capacity() + rejected.detail.capacity();
+        let lists =
+            self.rejected.capacity() * size_of::<RejectedEvent>() + self.skip.capacity() * size_of::<u64>();
+        self.body.len() + lists + self.rejected.iter().map(said).sum::<usize>()
+    }
 }
 
 impl Unpacked {
@@ -75,16 +85,24 @@ impl Unpacked {
         self.decoded.len()
     }
 
-    /// The most bytes that [`judge`] has in memory: this, the lines that are kept, and room to compress them.
+    /// The most bytes that [`judge`] has in memory: this, the lines that are kept, room to compress them, and what is
+    /// said of the others. Tiny events that are all wrong make a hundred times of what they are.
     pub(crate) fn memory_to_judge(&self) -> usize {
-        self.memory() + 2 * self.decoded.len()
+        let events = usize::try_from(self.events).unwrap_or(usize::MAX);
+        self.memory()
+            .saturating_add(2 * self.decoded.len())
+            .saturating_add(events.saturating_mul(REASON_BYTES))
     }
 
     /// Bytes in memory.
     pub(crate) fn memory(&self) -> usize {
+        let parts = match &self.parts {
+            Parts::Lines => 0,
+            Parts::Elements(places) => size_of_val(places.as_slice()),
+        };
         match self.encoding {
-            Encoding::Identity => self.decoded.len(),
-            Encoding::Zstd | Encoding::Gzip => self.decoded.len() + self.wire.len(),
+            Encoding::Identity => self.decoded.len() + parts,
+            Encoding::Zstd | Encoding::Gzip => self.decoded.len() + self.wire.len() + parts,
         }
     }
 }

@@ -213,3 +213,23 @@ fn services_that_are_too_many_are_renamed_in_every_kind_of_body() {
         }
     }
 }
+
+#[test]
+fn what_is_said_of_many_wrong_events_is_in_the_memory_that_is_reserved() {
+    let limits = Limits { batch_events: 10_000, ..limits() };
+    let odd = "\u{7f}".repeat(64);
+    let wrong = [
+        "1\n".to_owned(),
+        "{}\n".to_owned(),
+        format!(r#"{{"timestamp":"{odd}","service":1,"level":1,"message":1}}"#) + "\n",
+    ];
+    for line in wrong {
+        let body = Bytes::from(line.repeat((100_000 / line.len()).min(10_000)));
+        let unpacked = unpack(body.clone(), Encoding::Identity, Kind::Ndjson, &limits).unwrap();
+        let memory = u64::try_from(unpacked.memory_to_judge()).unwrap();
+        let most = logweir_fuzz::Work { steps: (0, u64::MAX), memory: (0, memory) };
+        let judged = logweir_fuzz::bounded(body.len(), most, || judge(unpacked, &rules(), |_| true));
+        assert_eq!(judged.accepted(), 0);
+        assert!(judged.memory() > body.len() && u64::try_from(judged.memory()).unwrap() < memory);
+    }
+}

@@ -249,7 +249,8 @@ async fn requests_and_memory_in_hand_are_limited() {
     let redis = Redis::start();
     let flags = [
         "--max-in-flight=2",
-        "--max-in-flight-bytes=350KiB",
+        "--max-in-flight-bytes=351KiB",
+        "--max-batch-events=1",
         "--max-wire-bytes=200KiB",
         "--max-batch-bytes=50KiB",
     ];

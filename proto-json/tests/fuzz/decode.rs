@@ -6,10 +6,10 @@ use std::io::Write as _;
 
 const ENCODINGS: [Encoding; 3] = [Encoding::Zstd, Encoding::Gzip, Encoding::Identity];
 
-/// The output with one byte more, half as much again while it moves, and what miniz needs.
+/// The output with one byte more, half as much again while it moves, and what miniz needs, for two members of gzip.
 fn work(limit: usize) -> Work {
     let limit = u64::try_from(limit).unwrap();
-    Work { steps: (0, u64::MAX), memory: (0, limit + limit / 2 + (80 << 10)) }
+    Work { steps: (0, u64::MAX), memory: (0, limit + limit / 2 + (128 << 10)) }
 }
 
 fn decode(encoding: Encoding, body: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
