@@ -1,22 +1,21 @@
 //! What can be set, which settings make no sense together, and the values that they become.
 
+mod lines;
 mod sending;
 
+pub(crate) use lines::{KeyRules, LineArgs};
 pub(crate) use sending::{SendArgs, Sending};
 
 use crate::files::discover::Patterns;
-use crate::files::tail::Patience;
 use crate::handoff::Steering;
 use crate::settings::{From, Reading};
 use clap::{Parser, Subcommand};
-use jiff::tz::TimeZone;
+use logweir_proto::Limits;
 use logweir_proto::limits::MAX_SERVICE_CHARS;
-use logweir_proto::line::Format;
-use logweir_proto::{Level, Limits};
-use logweir_telemetry::config::{CommonArgs, duration, size};
-use regex::bytes::Regex;
+use logweir_proto::line;
+use logweir_telemetry::config::{BY_HAND, CommonArgs, duration, size};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Where the admin server listens when nothing else is said.
@@ -35,6 +34,8 @@ Examples:
                   --service checkout /var/log/checkout.log
   Backfill: read to the end, wait until all is acknowledged, exit:
     logweir-agent --collector http://127.0.0.1:4801 --once old-logs/*.log
+  What does it see in my logs, and why?
+    logweir-agent --explain /var/log/myapp/app.log
   From a pipe:
     myapp 2>&1 | logweir-agent --collector http://127.0.0.1:4801 --service myapp -
 
@@ -49,21 +50,6 @@ keys are the flags; the paths are `paths` there.
 Exit codes: 0 done; 1 with --once: events were rejected or lost, or it was stopped early; 2 wrong usage,
 configuration or state directory.";
 
-/// The lines' format, as it is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum FormatArg {
-    /// Each line shows by its form what it is
-    Auto,
-    /// Each line is a JSON object; one that isn't is rejected
-    Json,
-    /// Each line is text
-    Text,
-    /// Each line is key=value pairs; one that isn't is text
-    Logfmt,
-    /// Each line is wrapped by a container's runtime: docker's json-file, or CRI
-    Container,
-}
-
 /// The agent of logweir: follows log files and sends each event until it is counted, exactly once.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "logweir-agent", version, max_term_width = 110, after_help = EXAMPLES,
@@ -74,8 +60,15 @@ pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) sending: SendArgs,
     /// Files and globs to follow; - is stdin
-    #[arg(value_name = "PATH-OR-GLOB", required = true)]
+    #[arg(value_name = "PATH-OR-GLOB", required_unless_present = "explain")]
     pub(crate) paths: Vec<String>,
+    /// Show what is found in the first lines of this file (- is stdin), and by which rule, and stop. Nothing is sent or
+    /// remembered; the flags about lines count
+    #[arg(long, value_name = "FILE", help_heading = BY_HAND, conflicts_with = "paths")]
+    pub(crate) explain: Option<PathBuf>,
+    /// With --explain: as one JSON document
+    #[arg(long, requires = "explain", help_heading = BY_HAND)]
+    pub(crate) json: bool,
     /// Files and folders to leave out: a glob of their names, or of whole paths where it has a /; may be repeated
     #[arg(long, value_name = "GLOB")]
     pub(crate) exclude: Vec<String>,
@@ -86,34 +79,14 @@ pub(crate) struct Args {
     /// The service of every event [default: a JSON line's own, else the file's name without its endings]
     #[arg(long, value_name = "NAME")]
     pub(crate) service: Option<String>,
-    /// The format of the lines
-    #[arg(long, value_enum, default_value = "auto", value_name = "FORMAT")]
-    pub(crate) format: FormatArg,
+    #[command(flatten)]
+    pub(crate) lines: LineArgs,
     /// Where files that are there at the first start are read from; later ones, and all with --once, from the beginning
     #[arg(long, value_enum, default_value = "beginning", value_name = "WHERE")]
     pub(crate) from: From,
     /// Read to the end of the inputs, wait until all is acknowledged, and exit
     #[arg(long)]
     pub(crate) once: bool,
-    /// The time zone of times that carry none, such as Europe/Berlin [default: the machine's]
-    #[arg(long, value_name = "TZ")]
-    pub(crate) timezone: Option<String>,
-    /// The level of lines that carry none
-    #[arg(long, default_value = "info", value_name = "LEVEL", value_parser = level)]
-    pub(crate) default_level: Level,
-    /// In text, lines that match begin an event, and all others continue the one before [default: lines with a time
-    /// do, and lines that by their form are part of a stack trace don't]
-    #[arg(long, value_name = "REGEX", value_parser = regex)]
-    pub(crate) multiline_start: Option<Regex>,
-    /// An event of text at a file's end is complete when nothing has followed it for so long
-    #[arg(long, value_parser = duration, default_value = "5s", value_name = "DURATION")]
-    pub(crate) multiline_timeout: Duration,
-    /// A line at a file's end that has no line end is taken when nothing has followed it for so long
-    #[arg(long, value_parser = duration, default_value = "5s", value_name = "DURATION")]
-    pub(crate) line_timeout: Duration,
-    /// An event of several lines that is longer is cut
-    #[arg(long, value_parser = size, default_value = "128KiB", value_name = "SIZE")]
-    pub(crate) multiline_bytes: u64,
     /// Journal, spool, rejects and losses [default: $STATE_DIRECTORY, for root /var/lib/logweir-agent, else
     /// $XDG_STATE_HOME/logweir-agent or ~/.local/state/logweir-agent]
     #[arg(long, value_name = "DIR")]
@@ -241,7 +214,7 @@ impl Args {
         for (flag, value) in [
             ("batch-bytes", self.batch_bytes),
             ("max-line-bytes", self.max_line_bytes),
-            ("multiline-bytes", self.multiline_bytes),
+            ("multiline-bytes", self.lines.multiline_bytes),
             ("window-bytes", self.window_bytes),
             ("spool-bytes", self.spool_bytes),
         ] {
@@ -264,8 +237,30 @@ impl Args {
         Ok(())
     }
 
+    /// What `--explain` must know: how the lines of a file are read.
+    ///
+    /// # Errors
+    /// As for [`Args::settings`].
+    pub(crate) fn parser_of(&self, path: &Path) -> Result<line::Settings, String> {
+        Ok(line::Settings {
+            format: self.lines.format.into(),
+            service: self.service.clone(),
+            file_service: line::service_of_path(path),
+            origin: line::Origin::of_path(path),
+            keys: self.lines.keys().of(path),
+            default_level: self.lines.default_level,
+            timezone: self.lines.zone()?.0,
+            multiline_start: self.lines.multiline_start.clone(),
+            max_event_bytes: self.multiline_bytes(),
+        })
+    }
+
+    fn multiline_bytes(&self) -> usize {
+        usize::try_from(self.lines.multiline_bytes.min(self.max_line_bytes)).unwrap_or(usize::MAX)
+    }
+
     fn reading(&self, env: impl Fn(&str) -> Option<PathBuf>) -> Result<Reading, String> {
-        let (timezone, timezone_name) = self.zone()?;
+        let (timezone, timezone_name) = self.lines.zone()?;
         let (stdin, patterns): (Vec<&String>, Vec<&String>) =
             self.paths.iter().partition(|path| *path == "-");
         let state_dir = match &self.state_dir {
@@ -284,19 +279,13 @@ impl Args {
             stdin: !stdin.is_empty(),
             once: self.once,
             from: if self.once { From::Beginning } else { self.from },
-            format: match self.format {
-                FormatArg::Auto => Format::Auto,
-                FormatArg::Json => Format::Json,
-                FormatArg::Text => Format::Text,
-                FormatArg::Logfmt => Format::Logfmt,
-                FormatArg::Container => Format::Container,
-            },
+            format: self.lines.format.into(),
             service: self.service.clone(),
-            default_level: self.default_level,
-            multiline_start: self.multiline_start.clone(),
-            patience: Patience { event: self.multiline_timeout, line: self.line_timeout },
-            multiline_bytes: usize::try_from(self.multiline_bytes.min(self.max_line_bytes))
-                .unwrap_or(usize::MAX),
+            default_level: self.lines.default_level,
+            keys: self.lines.keys(),
+            multiline_start: self.lines.multiline_start.clone(),
+            patience: self.lines.patience(),
+            multiline_bytes: self.multiline_bytes(),
             timezone,
             timezone_name,
             linger: self.linger,
@@ -312,25 +301,6 @@ impl Args {
             max_open_files: usize::try_from(self.max_open_files).unwrap_or(usize::MAX),
             scan_interval: SCAN_INTERVAL,
         })
-    }
-
-    /// The zone, and the name by which a later run finds the same one.
-    fn zone(&self) -> Result<(TimeZone, String), String> {
-        let unknown = |name: &str, error: jiff::Error| {
-            format!("--timezone {name:?} is not known ({error}); a zone is named like Europe/Berlin or UTC")
-        };
-        if let Some(name) = &self.timezone {
-            let zone = TimeZone::get(name).map_err(|error| unknown(name, error))?;
-            let name = zone.iana_name().map_or_else(|| name.clone(), str::to_owned);
-            return Ok((zone, name));
-        }
-        // A machine that says nothing keeps UTC, as its libc does.
-        let Ok(zone) = TimeZone::try_system() else { return Ok((TimeZone::UTC, "UTC".to_owned())) };
-        match zone.iana_name().map(str::to_owned) {
-            Some(name) if TimeZone::get(&name).is_ok() => Ok((zone, name)),
-            _ => Err("the machine's time zone has no name: say --timezone, such as Europe/Berlin or UTC"
-                .to_owned()),
-        }
     }
 }
 
@@ -359,19 +329,6 @@ fn default_state_dir(env: impl Fn(&str) -> Option<PathBuf>, root: bool) -> Optio
     }
     let state_home = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
     Some(state_home?.join("logweir-agent"))
-}
-
-/// An expression for the bytes of a line.
-fn regex(text: &str) -> Result<Regex, String> {
-    // Matching takes a time that is linear in the line's length, whatever the expression; this bounds its memory.
-    regex::bytes::RegexBuilder::new(text).size_limit(1 << 20).build().map_err(|error| error.to_string())
-}
-
-fn level(text: &str) -> Result<Level, String> {
-    Level::ALL.into_iter().find(|level| level.as_str().eq_ignore_ascii_case(text)).ok_or_else(|| {
-        let names: Vec<&str> = Level::ALL.iter().map(|level| level.as_str()).collect();
-        format!("levels are {}", names.join(", "))
-    })
 }
 
 #[cfg(test)]

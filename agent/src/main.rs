@@ -9,6 +9,7 @@
 mod agent;
 mod batch;
 mod config;
+mod explain;
 mod files;
 #[cfg(test)]
 mod fuzz;
@@ -46,6 +47,16 @@ fn main() -> ExitCode {
     }
     if let Err(exit) = logs::init(&args.common.logs) {
         return exit.into();
+    }
+    if let Some(path) = &args.explain {
+        let parser = args.parser_of(path);
+        return match parser.and_then(|parser| explain::run(path, &parser, args.json)) {
+            Ok(()) => Exit::Done.into(),
+            Err(error) => {
+                tracing::error!("{error}");
+                Exit::Usage.into()
+            }
+        };
     }
     let settings = match args.settings(|name| std::env::var_os(name).map(PathBuf::from)) {
         Ok(settings) => settings,

@@ -1,5 +1,6 @@
 //! What the two halves are told, after flags have become values.
 
+use crate::config::KeyRules;
 use crate::files::tail::Patience;
 use crate::handoff::Steering;
 use crate::journal::state::{FileEntry, Parsing};
@@ -43,6 +44,8 @@ pub(crate) struct Reading {
     pub(crate) service: Option<String>,
     /// The level of lines that carry none.
     pub(crate) default_level: Level,
+    /// Which fields are the parts of an event, by file.
+    pub(crate) keys: KeyRules,
     /// In text, lines that match begin an event.
     pub(crate) multiline_start: Option<Regex>,
     /// How long it is waited for that what stands at a file's end goes on.

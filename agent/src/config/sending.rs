@@ -20,7 +20,7 @@ const MAX_COLLECTORS: usize = 16;
 pub(crate) struct SendArgs {
     /// The collector: http:// or https://, and the path before /v1/events if there is one. With several (repeated, or
     /// with commas) the first is asked as long as it answers, then the next, and the first again after a while
-    #[arg(long, value_name = "URL", value_parser = collector, value_delimiter = ',', required = true)]
+    #[arg(long, value_name = "URL", value_parser = collector, value_delimiter = ',')]
     pub(crate) collector: Vec<Url>,
     /// This agent's ID, where the collector asks for no token [default: the host's name]
     #[arg(long)]
@@ -68,6 +68,10 @@ impl SendArgs {
     /// # Errors
     /// A sentence that names the flag and says what would be right.
     pub(crate) fn settings(&self) -> Result<Sending, String> {
+        if self.collector.is_empty() {
+            return Err("--collector is missing: say where the collector is, such as --collector http://127.0.0.1:4801"
+                .to_owned());
+        }
         if self.collector.len() > MAX_COLLECTORS {
             return Err(format!("--collector: at most {MAX_COLLECTORS} of them"));
         }

@@ -1,5 +1,8 @@
 use super::sending::as_id;
 use super::*;
+use jiff::tz::TimeZone;
+use logweir_proto::Level;
+use logweir_proto::line::Format;
 
 fn parse(flags: &[&str]) -> Result<Args, String> {
     let argv = ["logweir-agent"].iter().chain(flags).map(Into::into).collect();
@@ -64,7 +67,9 @@ fn settings_that_cannot_work_name_the_flag() {
     }
     assert!(with(&["/tmp/[a"]).unwrap_err().contains("/tmp/[a"));
     assert!(parse(&["--collector", "http://h"]).unwrap_err().contains("PATH-OR-GLOB"));
-    assert!(parse(&["f"]).unwrap_err().contains("--collector"));
+    let without = parse(&["f"]).unwrap().settings(|_| Some("/home/me".into()));
+    assert!(without.unwrap_err().contains("--collector"));
+    assert!(parse(&["--explain", "f", "--json", "--format", "text"]).is_ok());
 }
 
 #[test]

@@ -200,6 +200,7 @@ impl Core {
         self.make_room(now);
         self.contents += 1;
         let max_line = self.settings.max_line_bytes;
+        let entry = FileEntry { keys: self.settings.keys.of(path), ..entry };
         let mut tail = Tail::new(file, &self.handles, entry, self.contents, max_line)?;
         tail.spooled = spooled;
         // Before there was a journal, nothing was read that it could be a copy of.

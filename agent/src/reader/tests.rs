@@ -56,6 +56,7 @@ impl Rig {
             format: Format::Auto,
             service: None,
             default_level: Level::Info,
+            keys: crate::config::KeyRules::default(),
             multiline_start: None,
             // A line is an event at once, and one without its end waits for ever.
             patience: Patience { event: Duration::ZERO, line: Duration::from_secs(1_000_000) },

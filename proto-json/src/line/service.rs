@@ -1,5 +1,6 @@
 //! The service that a file's lines belong to when nothing else says so.
 
+use super::Origin;
 use crate::limits::MAX_SERVICE_CHARS;
 use std::path::Path;
 
@@ -14,12 +15,26 @@ const ENDINGS: [&str; 18] = [
 ///
 /// Endings are those of kind, compression and rotation (numbers and dates, as in `api.log-20261124` and
 /// `api.2026-11-24.log`), however many there are, or else the last one, whatever it is. The answer is always
-/// a valid service name; a name of which nothing is left is `unknown`.
+/// a valid service name; a name of which nothing is left is `unknown`. Where the name says which container it is, that
+/// is the service; docker's `ID-json.log` is the ID's first 12 digits.
 #[must_use]
 pub fn service_of_path(path: &Path) -> String {
+    if let Some(origin) = Origin::of_path(path) {
+        return valid(&origin.container);
+    }
     let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
     let name = name.trim_start_matches('.');
-    let stem = without_endings(name);
+    valid(docker_id(name).unwrap_or_else(|| without_endings(name)))
+}
+
+/// The short form of a container's ID.
+fn docker_id(name: &str) -> Option<&str> {
+    let (id, ending) = name.split_at_checked(64)?;
+    let is_id = id.bytes().all(|b| b.is_ascii_hexdigit()) && ending.starts_with("-json.log");
+    is_id.then(|| &id[..12])
+}
+
+fn valid(stem: &str) -> String {
     let mut service: String = stem
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '-') { c } else { '-' })
@@ -99,8 +114,21 @@ mod tests {
             ("20261124.log", "20261124"),
             ("/", "unknown"),
             ("", "unknown"),
+            ("/var/log/pods/shop_pay-0_0a1b/app/0.log", "app"),
         ] {
             assert_eq!(service_of_path(Path::new(path)), service, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_containers_name_or_id() {
+        let id = "0123456789abcdef".repeat(4);
+        for (path, service) in [
+            (format!("/var/log/containers/pay-0_shop_app-{id}.log"), "app"),
+            (format!("/var/lib/docker/containers/{id}/{id}-json.log"), "0123456789ab"),
+            (format!("/var/lib/docker/containers/{id}/{id}-json.log.1"), "0123456789ab"),
+        ] {
+            assert_eq!(service_of_path(Path::new(&path)), service, "{path}");
         }
     }
 
