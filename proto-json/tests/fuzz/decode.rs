@@ -50,7 +50,7 @@ fn fuzz_damaged_body() {
         let encoding = ENCODINGS[usize::from(input.byte()) % 2];
         let (mut plain, mut body) = (Vec::new(), Vec::new());
         for _ in 0..input.byte() % 4 {
-            let times = 1 << (input.byte() % 12);
+            let times = 1 << (input.byte() % 10);
             let len = usize::from(input.byte());
             let part = input.take(len).repeat(times);
             body.extend(encode(encoding, &part, input.byte()));
