@@ -17,6 +17,7 @@
 
 mod bucket;
 mod promises;
+mod returns;
 pub(crate) mod table;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use crate::pressure::spread;
 use bucket::Bucket;
 use lru::LruCache;
 use promises::{Amounts, Promises};
+use returns::Returns;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -89,8 +91,8 @@ pub(crate) enum Admission {
 pub(crate) struct Denial {
     /// Until the buckets hold this batch.
     pub(crate) wait: Duration,
-    /// When to come back: no earlier, and at most twice as late, so that agents don't come back together. No later
-    /// than the buckets can save up for, so that this costs nobody anything of its quota.
+    /// When to come back: then, but where many would come back together at most twice as late. No later than the
+    /// buckets can save up for, so that this costs nobody anything of its quota.
     pub(crate) come_back: Duration,
     /// The agent's quotas.
     pub(crate) quotas: Quotas,
@@ -141,7 +143,12 @@ impl Buckets {
     }
 
     /// How long this batch must wait; charged if that is no longer than its patience.
-    fn admit(&mut self, ask: &Ask<'_>, amounts: Amounts) -> Result<Duration, Denial> {
+    fn admit(
+        &mut self,
+        ask: &Ask<'_>,
+        amounts: Amounts,
+        returns: &Mutex<Returns>,
+    ) -> Result<Duration, Denial> {
         let now = Instant::now();
         while let Some(amounts) = self.promises.forget_one(now) {
             self.refund(amounts);
@@ -163,7 +170,10 @@ impl Buckets {
         }
         self.refusals = self.refusals.wrapping_add(1);
         let window = if waits.0 >= waits.1 { self.events.window() } else { self.bytes.window() };
-        let come_back = wait + spread(&ask.agent.id, self.refusals, wait.min(window));
+        let within = spread(&ask.agent.id, self.refusals, Duration::from_secs(1)).as_secs_f64();
+        let mut returns = returns.lock().unwrap_or_else(PoisonError::into_inner);
+        let come_back = returns.place(now, wait, wait.min(window), within);
+        drop(returns);
         let denial = self.denial(wait, come_back);
         if self.promises.make(now, (wait, come_back), ask.key, amounts) {
             self.charge(amounts);
@@ -240,6 +250,7 @@ impl Known {
 /// The buckets of all agents.
 pub(crate) struct Limiters {
     known: Mutex<Known>,
+    returns: Mutex<Returns>,
     table: RwLock<Arc<Table>>,
     count: AtomicUsize,
 }
@@ -253,7 +264,13 @@ impl Limiters {
             max: NonZeroUsize::new(max_agents).map_or(1, NonZeroUsize::get),
             common: None,
         };
-        Self { known: Mutex::new(known), table: RwLock::new(Arc::new(table)), count: AtomicUsize::new(0) }
+        let returns = Mutex::new(Returns::new(Instant::now()));
+        Self {
+            known: Mutex::new(known),
+            returns,
+            table: RwLock::new(Arc::new(table)),
+            count: AtomicUsize::new(0),
+        }
     }
 
     fn table(&self) -> Arc<Table> {
@@ -293,7 +310,7 @@ impl Limiters {
         let outcome = {
             let mut buckets = shared.lock().unwrap_or_else(PoisonError::into_inner);
             buckets.follow(&table);
-            buckets.admit(ask, amounts)
+            buckets.admit(ask, amounts, &self.returns)
         };
         match outcome {
             Ok(wait) => Admission::After(wait, Charge { agent: Some(shared), amounts }),

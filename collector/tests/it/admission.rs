@@ -192,8 +192,7 @@ async fn the_quota_tells_the_truth() {
         let left = answer.header("ratelimit").unwrap();
         assert!(left.starts_with("\"events\";r=") && left.contains(";t=1, \"bytes\";r="), "{left}");
         let wait = retry_after(&answer);
-        // The tenths of a second that are missing, and up to as long again, so that agents don't come together.
-        assert!((100..=920).contains(&wait.as_millis()), "{wait:?}");
+        assert!((100..=460).contains(&wait.as_millis()), "{wait:?}");
         // Another agent isn't held up by this one.
         collector.post(&[NDJSON, ("Logweir-Agent", "web-1")], event("a").as_bytes()).await.accepted();
         tokio::time::sleep(wait).await;
@@ -208,8 +207,7 @@ async fn the_quota_tells_the_truth() {
     tokio::time::sleep(retry_after(&answer)).await;
     client.post(&headers, large.as_bytes()).await.accepted();
     let answer = client.post(&headers, event("a").as_bytes()).await;
-    // 150 are owed, less what half a second more of waiting had saved up.
-    assert!(retry_after(&answer) >= Duration::from_millis(900));
+    assert!(retry_after(&answer) >= Duration::from_millis(1_400), "150 are owed");
     // Nobody vouches for the ID, so it is no label.
     let limited = collector.metric("logweir_collector_rate_limited_total{agent=\"other\"}").await;
     assert!(limited >= 5.0, "{limited}");
