@@ -54,8 +54,15 @@ fuzz_run() {
   shift 3
   mkdir -p "target/fuzz/corpus/$name" "target/fuzz/log/${name%/*}" "fuzz/artifacts/$name"
   [ ! -f "fuzz/dict/$name" ] || set -- "-dict=fuzz/dict/$name" "$@"
-  LOGWEIR_FUZZ_ARGS="$(printf '%s\n' "-artifact_prefix=fuzz/artifacts/$name/" -timeout=10 -rss_limit_mb=1024 "$@")" \
-    "$program" "$test" --exact --nocapture --test-threads=1 >"target/fuzz/log/$name" 2>&1
+  # How libFuzzer calls itself with other arguments, where it merges.
+  local again="target/fuzz/again"
+  cat >"$again" <<EOF
+#!/usr/bin/env bash
+LOGWEIR_FUZZ_ARGS="\$(printf '%s\\n' "\$@")" exec "$program" "$test" --exact --nocapture --test-threads=1
+EOF
+  chmod +x "$again"
+  LOGWEIR_FUZZ_AGAIN="$PWD/$again" "$again" "-artifact_prefix=fuzz/artifacts/$name/" -timeout=10 -rss_limit_mb=1024 "$@" \
+    >"target/fuzz/log/$name" 2>&1
 }
 
 # fuzz EXECUTIONS [TARGET…]: so many of each target, one after the other.
@@ -101,6 +108,7 @@ fuzz_keep() {
     rm -rf "$fresh" && mkdir -p "$fresh"
     fuzz_run "$name" "$program" "$test" -set_cover_merge=1 -max_len=1024 "$fresh" "fuzz/corpus/$name" \
       "target/fuzz/corpus/$name" </dev/null || die "merging failed: target/fuzz/log/$name"
+    [ -n "$(find "$fresh" -type f)" ] || die "nothing would be left of the corpus: target/fuzz/log/$name"
     find "fuzz/corpus/$name" -type f ! -name 'regression-*' -delete
     find "$fresh" -type f -exec mv -t "fuzz/corpus/$name" {} +
     printf '%-26s %5s inputs\n' "$name" "$(find "fuzz/corpus/$name" -type f | wc -l)"

@@ -14,7 +14,9 @@ pub(crate) fn run(name: &str, check: fn(&[u8])) {
     assert!(CHECK.set(check).is_ok(), "one target at a time: --exact fuzz_…");
     // It prints what a panic says and aborts, so that libFuzzer keeps the input.
     libfuzzer_sys::initialize(std::ptr::null(), std::ptr::null());
-    let words = std::iter::once(name).chain(arguments.lines()).map(CString::new);
+    // What libFuzzer runs where it needs processes of its own, with other arguments.
+    let again = std::env::var("LOGWEIR_FUZZ_AGAIN").unwrap_or_else(|_| name.to_owned());
+    let words = std::iter::once(&*again).chain(arguments.lines()).map(CString::new);
     exit(drive(&words.collect::<Result<Vec<CString>, _>>().expect("no argument holds NUL")));
 }
 
