@@ -45,6 +45,8 @@ pub struct Assembly<'s> {
     /// After what was shown.
     after: Carry,
     open: Option<Open>,
+    /// A line that was copied as it is, and is to be taken.
+    copied: bool,
     /// What the next line says, where it was shown and not taken.
     seen: Option<Seen>,
     /// The open event's lines, without what was wrapped around them.
@@ -85,6 +87,7 @@ impl<'s> Assembly<'s> {
             before: carry,
             after: carry,
             open: None,
+            copied: false,
             seen: None,
             text: Vec::new(),
             inner: Vec::new(),
@@ -107,7 +110,7 @@ impl<'s> Assembly<'s> {
     /// Whether an event is open.
     #[must_use]
     pub const fn is_open(&self) -> bool {
-        self.open.is_some()
+        self.copied || self.open.is_some()
     }
 
     /// How the file's characters are written.
@@ -118,6 +121,9 @@ impl<'s> Assembly<'s> {
 
     /// Looks at the next line, without its `\n`.
     pub fn line(&mut self, line: &[u8]) -> Next {
+        if self.open.is_none() && self.copy(line) {
+            return Next::Whole;
+        }
         let plain = self.after.state.encoding.plain(line);
         if crate::ndjson::is_blank(&plain) {
             return self.blank(line.len());
@@ -134,6 +140,27 @@ impl<'s> Assembly<'s> {
         };
         self.inner = inner;
         next
+    }
+
+    /// Copies a line that is a valid event already. What was sent so by an application is not looked at any further.
+    fn copy(&mut self, line: &[u8]) -> bool {
+        let json = matches!(self.settings.format, Format::Json | Format::Auto | Format::Container);
+        if !json
+            || line.trim_ascii_start().first() != Some(&b'{')
+            || self.settings.origin.is_some()
+            || !self.encoding().is_utf8()
+        {
+            return false;
+        }
+        self.event.clear();
+        self.copied = json::copy(line, self.settings, &mut self.after, &mut self.event);
+        if self.copied {
+            self.seen = None;
+            self.after.state.cut = Cut::No;
+            self.after.state.vote(Kind::Json);
+            self.end_event();
+        }
+        self.copied
     }
 
     fn blank(&mut self, len: usize) -> Next {
@@ -247,11 +274,14 @@ impl<'s> Assembly<'s> {
     fn begin(&mut self, seen: Seen, len: usize, line: &[u8], outer: Option<Outer>) -> Next {
         self.after.state.cut = Cut::No;
         self.text.clear();
-        self.text.extend_from_slice(line);
         let trace = Trace::Not.after(line);
         self.open =
             Some(Open { seen: None, outer, trace, bytes: len + 1, lines: 1, cut: false, facts: None });
-        if outer.is_some_and(|outer| outer.partial) { Next::Open } else { self.first_line_is_there(seen) }
+        if outer.is_some_and(|outer| outer.partial) {
+            self.text.extend_from_slice(line);
+            return Next::Open;
+        }
+        self.first_line_is_there(seen, line)
     }
 
     /// More of a line that the container's runtime has written in parts.
@@ -282,24 +312,24 @@ impl<'s> Assembly<'s> {
             return Next::Open;
         }
         let text = std::mem::take(&mut self.text);
-        let seen = self.look(&text);
-        self.text = text;
-        self.first_line_is_there(seen)
+        self.first_line_is_there(self.look(&text), &text)
     }
 
     /// The open event's first line has come to its end. What is no text is whole at once.
-    fn first_line_is_there(&mut self, seen: Seen) -> Next {
+    fn first_line_is_there(&mut self, seen: Seen, line: &[u8]) -> Next {
         let Some(open) = &mut self.open else { return Next::Nothing };
         open.seen = Some(seen);
         if self.settings.format == Format::Json && !matches!(seen, Seen::Object) {
-            return self.as_it_is();
+            return self.as_it_is(line);
         }
         let head = match seen {
             Seen::Text(head) => head,
-            Seen::Object | Seen::Logfmt if self.write_fields(seen) => return Next::Whole,
-            Seen::Object if self.settings.format == Format::Json => return self.as_it_is(),
-            Seen::Object | Seen::Logfmt => text::head(&self.text, self.settings, self.after.timestamp_ms),
+            Seen::Object | Seen::Logfmt if self.write_fields(seen, line) => return Next::Whole,
+            Seen::Object if self.settings.format == Format::Json => return self.as_it_is(line),
+            Seen::Object | Seen::Logfmt => text::head(line, self.settings, self.after.timestamp_ms),
         };
+        // Only text is kept: more lines may follow it.
+        self.text.extend_from_slice(line);
         let Some(open) = &mut self.open else { return Next::Nothing };
         open.seen = Some(Seen::Text(head));
         let outer = open.outer;
@@ -319,11 +349,13 @@ impl<'s> Assembly<'s> {
 
     /// Takes the open event as it is; `None` when none is open. [`Assembly::event`] is its text.
     pub fn take(&mut self) -> Option<Facts> {
+        if std::mem::take(&mut self.copied) {
+            self.before = self.after;
+            return Some(Facts::COPIED);
+        }
         if self.open.as_ref()?.seen.is_none() {
             let text = std::mem::take(&mut self.text);
-            let seen = self.look(&text);
-            self.text = text;
-            self.first_line_is_there(seen);
+            self.first_line_is_there(self.look(&text), &text);
         }
         let open = self.open.take()?;
         self.before = self.after;
@@ -341,9 +373,9 @@ impl<'s> Assembly<'s> {
     }
 
     /// With `--format json`, what is no object: it is rejected with its reason.
-    fn as_it_is(&mut self) -> Next {
+    fn as_it_is(&mut self, line: &[u8]) -> Next {
         self.event.clear();
-        self.event.extend_from_slice(&self.text);
+        self.event.extend_from_slice(line);
         self.end_event();
         if let Some(open) = &mut self.open {
             open.facts = Some(Facts { kind: Some(Kind::Json), lines: 1, ..Facts::default() });
@@ -352,15 +384,15 @@ impl<'s> Assembly<'s> {
     }
 
     /// Writes the event of a line that has fields; `false` when it has none after all.
-    fn write_fields(&mut self, seen: Seen) -> bool {
+    fn write_fields(&mut self, seen: Seen, line: &[u8]) -> bool {
         let Some(open) = &mut self.open else { return false };
         let extra = Extra { settings: self.settings, outer: open.outer, cut: open.cut };
         let mut facts = Facts { lines: open.lines, cut: open.cut, ..Facts::default() };
         self.event.clear();
-        let (text, carry, out) = (&self.text, &mut self.after, &mut self.event);
+        let (carry, out) = (&mut self.after, &mut self.event);
         let (kind, done) = match seen {
-            Seen::Object => (Kind::Json, json::to_event(text, &extra, carry, out, &mut facts)),
-            _ => (Kind::Logfmt, logfmt::to_event(text, &extra, carry, out, &mut facts)),
+            Seen::Object => (Kind::Json, json::to_event(line, &extra, carry, out, &mut facts)),
+            _ => (Kind::Logfmt, logfmt::to_event(line, &extra, carry, out, &mut facts)),
         };
         if done {
             carry.state.vote(if open.outer.is_some() { Kind::Container } else { kind });
@@ -408,7 +440,9 @@ impl<'s> Assembly<'s> {
 
     /// An event is one line: between the tokens of a JSON text a line break is white space.
     fn end_event(&mut self) {
-        self.event.iter_mut().filter(|b| **b == b'\n').for_each(|b| *b = b' ');
+        if memchr::memchr(b'\n', &self.event).is_some() {
+            self.event.iter_mut().filter(|b| **b == b'\n').for_each(|b| *b = b' ');
+        }
         self.event.push(b'\n');
     }
 }

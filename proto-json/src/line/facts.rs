@@ -68,6 +68,18 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Of a line that is a valid event as it is.
+    pub(super) const COPIED: Self = Self {
+        kind: Some(Kind::Json),
+        time: By::Key("timestamp"),
+        level: By::Key("level"),
+        service: By::Key("service"),
+        message: By::Key("message"),
+        replaced: 0,
+        lines: 1,
+        cut: false,
+    };
+
     /// Whether its time is not its own.
     #[must_use]
     pub fn is_undated(&self) -> bool {

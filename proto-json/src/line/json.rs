@@ -1,5 +1,6 @@
-//! A line that is a JSON object: copied when it is valid as it is, else rebuilt from raw slices of itself.
+//! A line that is a JSON object: copied when it is a valid event as it is, else rebuilt from raw slices of itself.
 
+use super::Settings;
 use super::extra::Extra;
 use super::facts::{By, Facts};
 use super::fields::Picked;
@@ -9,7 +10,10 @@ use super::state::Carry;
 use super::{fields, time};
 use crate::event::{self, Rules};
 use crate::scan::{Kind, Scanner, Text, Value};
+use jiff::tz::TimeZone;
+use memchr::memmem::Finder;
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 /// Times of these magnitudes are milliseconds; see [`time::epoch`].
 const MS_MAGNITUDES: std::ops::Range<i64> = 100_000_000_000..100_000_000_000_000;
@@ -48,17 +52,6 @@ pub(super) fn to_event(
     facts: &mut Facts,
 ) -> bool {
     let settings = extra.settings;
-    if settings.service.is_none()
-        && settings.keys.is_empty()
-        && extra.is_empty()
-        && let Ok(event) = event::check(line, &Rules { max_bytes: usize::MAX, window: None })
-        && (MS_MAGNITUDES.contains(&event.timestamp_ms) || !has_numeric_time(line))
-    {
-        carry.timestamp_ms = event.timestamp_ms;
-        out.extend_from_slice(line);
-        [facts.time, facts.service, facts.level, facts.message] = WIRE.map(By::Key);
-        return true;
-    }
     if let Some(object) = Object::parse(line, &settings.keys) {
         object.write(extra, carry, out, facts);
         return true;
@@ -69,6 +62,22 @@ pub(super) fn to_event(
     object.write(extra, carry, out, facts);
     facts.replaced += u32::try_from(line.utf8_chunks().filter(|chunk| !chunk.invalid().is_empty()).count())
         .unwrap_or(u32::MAX);
+    true
+}
+
+/// Appends a line that is a valid event as it is; `false`, and nothing is appended, when it is none.
+pub(super) fn copy(line: &[u8], settings: &Settings, carry: &mut Carry, out: &mut Vec<u8>) -> bool {
+    // What it can't do without is looked for first: most loggers have other names.
+    static TIME: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"timestamp\""));
+    if settings.service.is_some() || !settings.keys.is_empty() || TIME.find(line).is_none() {
+        return false;
+    }
+    let Ok(event) = event::check(line, &Rules { max_bytes: usize::MAX, window: None }) else { return false };
+    if !MS_MAGNITUDES.contains(&event.timestamp_ms) && has_numeric_time(line) {
+        return false;
+    }
+    carry.timestamp_ms = event.timestamp_ms;
+    out.extend_from_slice(line);
     true
 }
 
@@ -84,6 +93,15 @@ fn has_numeric_time(line: &[u8]) -> bool {
 struct Field<'a> {
     key: Text<'a>,
     value: Value<'a>,
+}
+
+impl Field<'_> {
+    fn is(&self, name: &str) -> bool {
+        match self.key.plain() {
+            Some(plain) => plain == name.as_bytes(),
+            None => self.key.ascii().eq(name.bytes()),
+        }
+    }
 }
 
 /// An object's fields, and which of them are the parts of an event.
@@ -221,7 +239,7 @@ impl<'a> Object<'a> {
         if let Some(inner) = &inner {
             inner.write_others(false, extra, out);
         }
-        if !self.has_attributes() {
+        if !extra.is_empty() && !self.has_attributes() {
             extra.push(out);
         }
         out.push(b'}');
@@ -232,16 +250,16 @@ impl<'a> Object<'a> {
     fn write_others(&self, own: bool, extra: &Extra<'_>, out: &mut Vec<u8>) {
         let taken = self.picked.map(|picked| picked.and_then(|picked| picked.index));
         for (index, field) in self.fields.iter().enumerate() {
-            let is = |name: &str| field.key.ascii().eq(name.bytes());
-            let is_overridden = self.is_overridden(field, extra) || (own && self.is_mapped_over(field));
-            let collides = !own && (WIRE.iter().any(|name| is(name)) || is("attributes"));
+            let mapped = own && !extra.settings.keys.is_empty() && self.is_mapped_over(field);
+            let is_overridden = mapped || self.is_overridden(field, extra);
+            let collides = !own && (WIRE.iter().any(|name| field.is(name)) || field.is("attributes"));
             if taken.contains(&Some(index)) || is_overridden || collides {
                 continue;
             }
             out.extend_from_slice(b",\"");
             out.extend_from_slice(field.key.raw());
             out.extend_from_slice(b"\":");
-            let attributes = is("attributes") && field.value.kind == Kind::Object && !extra.is_empty();
+            let attributes = !extra.is_empty() && field.is("attributes") && field.value.kind == Kind::Object;
             match field.value.json.split_first().filter(|_| attributes) {
                 Some((brace, rest)) => {
                     out.push(*brace);
@@ -259,7 +277,7 @@ impl<'a> Object<'a> {
     /// A service in whose place another one is: of the settings, or the name in `"service":{"name":…}`.
     fn is_overridden(&self, field: &Field<'_>, extra: &Extra<'_>) -> bool {
         let inner = field.value.kind == Kind::Object && self.get(Slot::Service).is_some();
-        field.key.ascii().eq("service".bytes()) && (extra.settings.service.is_some() || inner)
+        field.is("service") && (extra.settings.service.is_some() || inner)
     }
 
     /// A field of the wire in whose place the settings have named another one.
@@ -267,12 +285,12 @@ impl<'a> Object<'a> {
         let slots = [Slot::Time, Slot::Service, Slot::Level, Slot::Message];
         slots.into_iter().zip(WIRE).any(|(slot, name)| {
             let mapped = self.get(slot).is_some_and(|picked| picked.by() == By::MappedKey);
-            mapped && field.key.ascii().eq(name.bytes())
+            mapped && field.is(name)
         })
     }
 
     fn has_attributes(&self) -> bool {
-        self.fields.iter().any(|field| field.key.ascii().eq("attributes".bytes()))
+        self.fields.iter().any(|field| field.is("attributes"))
     }
 
     /// Graylog's form, whose levels are those of syslog.
@@ -302,7 +320,7 @@ fn write_time(
 }
 
 impl Picked<'_> {
-    fn time(&self, zone: &jiff::tz::TimeZone) -> Option<i64> {
+    fn time(&self, zone: &TimeZone) -> Option<i64> {
         match self.value.text() {
             Some(text) => time::whole(std::str::from_utf8(&text).ok()?, zone),
             None => time::epoch(std::str::from_utf8(self.value.json).ok()?),
@@ -312,7 +330,7 @@ impl Picked<'_> {
     /// Whether the value is what its part should be.
     fn is_good(&self) -> bool {
         match self.meaning.slot {
-            Slot::Time => self.time(&jiff::tz::TimeZone::UTC).is_some_and(|ms| ms >= MS_MAGNITUDES.start),
+            Slot::Time => self.time(&TimeZone::UTC).is_some_and(|ms| ms >= MS_MAGNITUDES.start),
             Slot::Level => fields::level(&self.value, self.meaning.scale).is_some(),
             Slot::Service => event::is_service(&self.value),
             Slot::Message => matches!(self.value.kind, Kind::String(_)),

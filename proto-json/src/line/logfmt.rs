@@ -16,7 +16,10 @@ const MOST_PAIRS: usize = 1_000;
 /// Whether the whole line is pairs. Unless it is `sure` that the file is logfmt, two of them, or one of a level, must be
 /// a part of an event.
 pub(super) fn is_line(line: &[u8], sure: bool) -> bool {
-    // The first pair says of nearly every line of text that it is none.
+    // The first byte, and then the first pair, say of nearly every line of text that it is none.
+    if line.first().is_none_or(|first| first.is_ascii_digit() || *first == b'[') {
+        return false;
+    }
     let first = line.iter().take(64).position(|b| matches!(b, b'=' | b' ' | b'"'));
     if first.is_none_or(|at| line[at] != b'=' || at == 0) {
         return false;
