@@ -101,8 +101,13 @@ pub(crate) struct Parsing {
     /// Lines of text that match begin an event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) multiline_start: Option<String>,
-    /// A longer event of several lines was cut.
+    /// A longer event of several lines was cut. A journal of before there were such events knows none.
+    #[serde(default = "multiline_bytes")]
     pub(crate) multiline_bytes: usize,
+}
+
+const fn multiline_bytes() -> usize {
+    logweir_proto::line::MAX_EVENT_BYTES
 }
 
 /// An unsettled batch.

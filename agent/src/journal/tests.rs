@@ -261,3 +261,10 @@ fn a_file_is_the_same_only_if_its_bytes_are() {
     assert_eq!(judge(&few, &Found { born: Some(1), ..found }), Verdict::Replaced);
     assert_eq!(judge(&few, &Found { born: None, ..found }), Verdict::Same);
 }
+
+#[test]
+fn what_a_journal_of_before_lacks_has_its_default() {
+    let old = r#"{"format":"auto","service":null,"default_level":"info","timezone":"UTC"}"#;
+    let parsing: Parsing = serde_json::from_str(old).unwrap();
+    assert_eq!((parsing.multiline_start, parsing.multiline_bytes), (None, 128 << 10));
+}
