@@ -134,7 +134,15 @@ impl<P: Post> Delivery<'_, P> {
             loop {
                 let action = self.attempt(&part, &mut tries).await?;
                 match action {
-                    Action::Hold(_) => continue,
+                    Action::Hold(hold) => {
+                        if hold.reason == Reason::RateLimited {
+                            let events = u64::try_from(part.events).unwrap_or(u64::MAX);
+                            let bytes =
+                                self.sealed.plain_bytes.saturating_mul(events) / self.sealed.events.max(1);
+                            self.shared.rates.pay_quota(events, bytes, &self.shared.metrics).await;
+                        }
+                        continue;
+                    }
                     Action::Identity => {
                         self.uncompress(&mut part)?;
                         continue;

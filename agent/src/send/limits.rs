@@ -1,5 +1,5 @@
-//! What the collector takes, learnt from `GET /v1/limits`, so that no batch is built that must be refused, and none is
-//! sent before its quota is there.
+//! What the collector takes, learnt from `GET /v1/limits`, so that no batch is built that must be refused and, once one
+//! was refused for the quota, none is sent before its quota is there.
 //!
 //! The collector stays the judge: what is learnt here only saves refusals. One that has no such answer (an older one, a
 //! proxy that doesn't let it through) is asked again now and then, and nothing is assumed of it.

@@ -1,4 +1,5 @@
-//! How much leaves this machine: `--max-rate`, and the quota that the collector has told, each through a leaky bucket.
+//! How much leaves this machine: `--max-rate` and, once the collector has refused a batch for it, the quota that it has
+//! told; each through a leaky bucket.
 //!
 //! A batch that is larger than a bucket is paid in parts as they flow in, so it waits longer, but never for ever. Each
 //! batch pays once: an attempt that is repeated brings no new events.
@@ -6,6 +7,7 @@
 use crate::metrics::Metrics;
 use crate::send::limits::{Flow, Quota};
 use leaky_bucket::RateLimiter;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -26,6 +28,8 @@ pub(crate) struct Rates {
     own: Option<Bucket>,
     /// Another one whenever the collector says something new.
     told: Mutex<Option<Told>>,
+    /// Whether the collector has refused a batch for the quota: before that, it is the judge alone.
+    run_into: AtomicBool,
 }
 
 #[derive(Debug, Clone)]
@@ -39,7 +43,7 @@ impl Rates {
     /// With `--max-rate`, in events a second, if there is one.
     pub(crate) fn new(max_rate: Option<u64>) -> Self {
         let own = max_rate.map(|rate| Bucket::new(Flow { rate, burst: rate }, "max_rate"));
-        Self { own, told: Mutex::new(None) }
+        Self { own, told: Mutex::new(None), run_into: AtomicBool::new(false) }
     }
 
     /// The collector says what this agent may send.
@@ -50,16 +54,14 @@ impl Rates {
         }
         let bucket = |flow: Flow| {
             let rate = (flow.rate.min(MAX_RATE) * OF_QUOTA / 100).max(1);
-            let bucket = Bucket::new(Flow { rate, ..flow }, "quota");
-            // What has been sent before this was known is the collector's to say; a full one here would run into it.
-            bucket.drain();
-            Arc::new(bucket)
+            Arc::new(Bucket::new(Flow { rate, ..flow }, "quota"))
         };
         *told = Some(Told { quota, events: bucket(quota.events), bytes: bucket(quota.bytes) });
     }
 
-    /// The collector refused a batch for the quota: its buckets hold less than those here, which begin anew.
+    /// The collector refused a batch for the quota: from now on that is kept to here, beginning with empty buckets.
     pub(crate) fn refused(&self) {
+        self.run_into.store(true, Ordering::Relaxed);
         if let Some(told) = self.told.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             told.events.drain();
             told.bytes.drain();
@@ -71,8 +73,14 @@ impl Rates {
         if let Some(own) = &self.own {
             own.pay(events, metrics).await;
         }
+        self.pay_quota(events, bytes, metrics).await;
+    }
+
+    /// Waits until the quota has room for a batch. One that was refused for it pays again: what it paid before, or went
+    /// without paying, is what the collector didn't have.
+    pub(crate) async fn pay_quota(&self, events: u64, bytes: u64, metrics: &Metrics) {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(told) = told {
+        if let Some(told) = told.filter(|_| self.run_into.load(Ordering::Relaxed)) {
             told.events.pay(events, metrics).await;
             told.bytes.pay(bytes, metrics).await;
         }
@@ -150,10 +158,12 @@ mod tests {
         let rates = Rates::new(None);
         assert!(seconds_for(&rates, &[(1_000_000, 1 << 30)]).await < 0.1, "nothing is known yet");
         rates.told(Quota { events: flow(100, 200), bytes: flow(1 << 20, 2 << 20) });
+        assert!(seconds_for(&rates, &[(1_000, 1_000)]).await < 0.1, "the collector is the judge");
         rates.refused();
         let took = seconds_for(&rates, &[(100, 1_000); 22]).await;
         assert!((22.0..23.5).contains(&took), "22 s at the full quota, and a little more: {took}");
         rates.told(Quota { events: flow(MAX_RATE, MAX_RATE), bytes: flow(1_000, 2_000) });
+        rates.refused();
         let took = seconds_for(&rates, &[(1, 1_000); 22]).await;
         assert!((22.0..23.5).contains(&took), "{took}");
     }
