@@ -164,7 +164,8 @@ impl Driver {
                     Some(Ok(AsyncMessage::Notice(notice))) => {
                         let lonely = notice.routine() == Some("SyncRepWaitForLSN");
                         noticed.fetch_or(lonely, Ordering::Relaxed);
-                        tracing::debug!(%notice, code = notice.code().code(), "Postgres remarks");
+                        // Only warnings come, as `settings` asks for no less.
+                        tracing::warn!(code = notice.code().code(), "Postgres: {}", notice.message());
                     }
                     Some(Ok(_)) => {}
                     Some(Err(error)) => {
