@@ -229,12 +229,78 @@ fn fields_can_be_named() {
     let settings = Settings { keys, ..settings(Format::Auto) };
     for line in [
         r#"{"when":"2026-11-24T10:03:00Z","grade":"ERROR","what":"x","who":"web","level":"info","time":1}"#,
+        r#"{"timestamp":1795514401000,"level":"info","message":"m","service":"s","when":"2026-11-24T10:03:00Z","grade":"ERROR","what":"x","who":"web"}"#,
         r#"when=2026-11-24T10:03:00Z grade=ERROR what=x who=web level=info time=1"#,
+        r#"timestamp=2026-11-24T09:00:01Z level=info when=2026-11-24T10:03:00Z grade=ERROR what=x who=web"#,
+        r#"when=2026-11-24T10:03:00Z grade=ERROR what=x who=web"#,
     ] {
         let (events, _) = read(line.as_bytes(), &settings, 0);
         assert_eq!(minute_and_level(&events[0].0), "2026-11-24T10:03Z error");
         assert!(events[0].0.contains(r#""service":"web""#) && events[0].0.contains(r#""message":"x""#));
         assert_eq!(events[0].1.level, By::MappedKey);
+    }
+}
+
+#[test]
+fn an_object_in_a_message_or_in_place_of_a_service_makes_no_field_twice() {
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let wrapped = format!(
+        r#"{{"trace_id":"{trace}","message":"{{\"level\":\"error\",\"trace_id\":\"{trace}\",\"span_id\":\"00f067aa0ba902b7\"}}"}}"#
+    );
+    let versioned = r#"{"service":{"version":"1"},"level":"warn","msg":"x"}"#;
+    for (line, level, part) in [
+        (wrapped.as_str(), "error", r#""span_id":"00f067aa0ba902b7""#),
+        (versioned, "warn", r#""service":"api""#),
+    ] {
+        let (events, _) = read(line.as_bytes(), &settings(Format::Auto), ms("2026-11-24T10:03Z"));
+        assert_eq!(minute_and_level(&events[0].0), format!("2026-11-24T10:03Z {level}"));
+        assert!(events[0].0.contains(part), "{}", events[0].0);
+    }
+}
+
+#[test]
+fn a_part_of_an_event_may_stand_behind_any_number_of_fields() {
+    let many: String = (0..1_500).map(|n| format!("\"f{n}\":{n},")).collect();
+    let line = format!(r#"{{{many}"level":"error","message":"x","timestamp":"2026-11-24T10:03:00Z"}}"#);
+    let (events, _) = read(line.as_bytes(), &settings(Format::Auto), 0);
+    assert_eq!(minute_and_level(&events[0].0), "2026-11-24T10:03Z error");
+}
+
+#[test]
+fn what_is_cut_off_one_stream_takes_nothing_of_the_other_along() {
+    let settings = Settings { max_event_bytes: 120, ..settings(Format::Auto) };
+    let line = |stream: &str, text: &str| format!("2026-11-24T10:03:00.1Z {stream} {text}\n");
+    let long = "x".repeat(60);
+    // Cut in the middle of a line, whose rest comes after the other stream's line.
+    let in_a_line = [
+        line("stderr", &format!("P {long}")),
+        line("stderr", &format!("P {long}")),
+        line("stdout", "F ERROR: of the other"),
+        line("stderr", "P the rest"),
+        line("stdout", "F WARN: of the other"),
+        line("stderr", "F of it"),
+        line("stderr", "F INFO: again"),
+    ];
+    // Cut between two lines of a trace, in a file whose lines usually have a time.
+    let in_an_event = [
+        line("stderr", "F 2026-11-24T10:03:00Z ERROR it broke"),
+        line("stderr", &format!("F \tat {long}")),
+        line("stderr", &format!("F \tat {long}")),
+        line("stdout", "F without a time"),
+        line("stderr", "F \tat the.End"),
+        line("stderr", "F 2026-11-24T10:03:00Z INFO again"),
+    ];
+    for (content, expected) in [
+        (in_a_line.concat(), vec!["info", "error", "warn", "info"]),
+        (in_an_event.concat(), vec!["error", "info", "info"]),
+    ] {
+        let (events, _) = read(content.as_bytes(), &settings, 0);
+        let levels: Vec<String> = events
+            .iter()
+            .map(|(event, _)| minute_and_level(event).split_once(' ').unwrap().1.to_owned())
+            .collect();
+        assert_eq!(levels, expected, "{events:?}");
+        assert!(!events.iter().any(|(event, _)| event.contains("the rest") || event.contains("the.End")));
     }
 }
 

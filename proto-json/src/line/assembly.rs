@@ -185,23 +185,26 @@ impl<'s> Assembly<'s> {
         if self.open.as_ref().is_some_and(|open| open.is_in_part()) {
             return self.rest_of_line(len, line, outer);
         }
-        if outer.is_some() && crate::ndjson::is_blank(line) && outer.is_none_or(|outer| !outer.partial) {
+        if outer.is_some_and(|outer| !outer.partial) && crate::ndjson::is_blank(line) {
             return self.blank(len);
         }
-        if self.after.state.cut == Cut::Line {
+        let beside_cut = self.after.state.cut_of == outer.and_then(|outer| outer.stream);
+        if self.after.state.cut == Cut::Line && self.open.is_none() && beside_cut {
             // Nothing is open: the line goes on that was cut, until the runtime says that it ends.
             self.after.state.cut = Cut::Event;
             if let Some(outer) = outer {
                 if outer.partial {
                     self.after.state.cut = Cut::Line;
                 }
+                // It may have been looked at already, while another event was open.
+                self.seen = None;
                 self.before = self.after;
                 return Next::Nothing;
             }
         }
         let seen = self.seen.take().unwrap_or_else(|| self.look(line));
         let begins = match &self.open {
-            None => self.after.state.cut == Cut::No || self.begins(seen, line, Trace::Not),
+            None => self.after.state.cut == Cut::No || !beside_cut || self.begins(seen, line, Trace::Not),
             Some(open) => !open.is_beside(outer) || self.begins(seen, line, open.trace),
         };
         match (&mut self.open, begins) {
@@ -231,7 +234,7 @@ impl<'s> Assembly<'s> {
             }
             (Some(open), false) => {
                 open.cut = true;
-                self.after.state.cut = Cut::Event;
+                self.after.state.cut_off(Cut::Event, open.outer);
                 self.seen = Some(seen);
                 Next::Complete
             }
@@ -245,7 +248,8 @@ impl<'s> Assembly<'s> {
             return Seen::Object;
         }
         let sure = self.after.state.kind == Some(Kind::Logfmt) || format == Format::Logfmt;
-        if matches!(format, Format::Logfmt | Format::Auto | Format::Container) && logfmt::is_line(line, sure)
+        if matches!(format, Format::Logfmt | Format::Auto | Format::Container)
+            && logfmt::is_line(line, &self.settings.keys, sure)
         {
             return Seen::Logfmt;
         }
@@ -272,7 +276,9 @@ impl<'s> Assembly<'s> {
     }
 
     fn begin(&mut self, seen: Seen, len: usize, line: &[u8], outer: Option<Outer>) -> Next {
-        self.after.state.cut = Cut::No;
+        if self.after.state.cut_of == outer.and_then(|outer| outer.stream) {
+            self.after.state.cut_off(Cut::No, None);
+        }
         self.text.clear();
         let trace = Trace::Not.after(line);
         self.open =
@@ -296,7 +302,7 @@ impl<'s> Assembly<'s> {
         if cut {
             // What follows of this line is dropped, since it doesn't begin an event.
             open.cut = true;
-            self.after.state.cut = if outer.partial { Cut::Line } else { Cut::Event };
+            self.after.state.cut_off(if outer.partial { Cut::Line } else { Cut::Event }, Some(outer));
             open.bytes += len + 1;
         } else {
             open.bytes += len + 1;

@@ -12,9 +12,11 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// Which of its outputs a program wrote to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Stream {
+    #[serde(rename = "stdout")]
     Out,
+    #[serde(rename = "stderr")]
     Err,
 }
 

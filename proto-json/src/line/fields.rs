@@ -2,7 +2,7 @@
 
 use super::Settings;
 use super::facts::{By, Facts};
-use super::keys::{MAPPED, Meaning, Scale};
+use super::keys::{Meaning, Scale};
 use super::out::push_string;
 use super::words;
 use crate::Level;
@@ -19,30 +19,32 @@ pub(super) struct Picked<'a> {
 
 impl Picked<'_> {
     pub(super) const fn by(&self) -> By {
-        if self.meaning.name.len() == MAPPED.len() { By::MappedKey } else { By::Key(self.meaning.name) }
+        self.meaning.by()
     }
 }
 
 /// The level of a field's value.
 pub(super) fn level(value: &Value<'_>, scale: Scale) -> Option<Level> {
     match value.kind {
-        Kind::String(_) => {
-            let text = value.text()?;
-            match number(&text) {
-                Some(number) => of_number(number, scale),
-                None => words::value(&text),
-            }
-        }
+        Kind::String(_) => level_of(&value.text()?, scale),
         Kind::Number => of_number(number(value.json)?, scale),
         _ => None,
     }
 }
 
-pub(super) fn number(text: &[u8]) -> Option<u64> {
+/// The level that a text names, or a number in it.
+pub(super) fn level_of(text: &[u8], scale: Scale) -> Option<Level> {
+    match number(text) {
+        Some(number) => of_number(number, scale),
+        None => words::value(text),
+    }
+}
+
+fn number(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-pub(super) fn of_number(number: u64, scale: Scale) -> Option<Level> {
+fn of_number(number: u64, scale: Scale) -> Option<Level> {
     match scale {
         Scale::Pino => words::pino(number),
         Scale::Syslog => words::syslog(number).or_else(|| words::pino(number)),

@@ -16,10 +16,7 @@ use std::borrow::Cow;
 use std::sync::LazyLock;
 
 /// Times of these magnitudes are milliseconds; see [`time::epoch`].
-const MS_MAGNITUDES: std::ops::Range<i64> = 100_000_000_000..100_000_000_000_000;
-
-/// The most fields of which an object may have a meaning; those behind them are kept as they are.
-const MOST_FIELDS: usize = 1_000;
+pub(super) const MS_MAGNITUDES: std::ops::Range<i64> = 100_000_000_000..100_000_000_000_000;
 
 /// Objects that hold parts of an event.
 const NESTED: [&[u8]; 9] = [
@@ -34,6 +31,9 @@ const NESTED: [&[u8]; 9] = [
     b"record.level",
     b"record.time",
 ];
+
+/// What else the wire has rules for, besides the parts of an event and `attributes`.
+const TRACE: [&str; 2] = ["trace_id", "span_id"];
 
 /// Whether it may be one, as far as its first and last bytes say.
 pub(super) fn may_be_object(line: &[u8]) -> bool {
@@ -141,9 +141,6 @@ impl<'a> Object<'a> {
     fn add(&mut self, field: Field<'a>, mapped: &keys::Keys) {
         let index = self.fields.len();
         self.fields.push(field);
-        if index >= MOST_FIELDS {
-            return;
-        }
         let decoded: Vec<u8>;
         let key = match field.key.plain() {
             Some(plain) => plain,
@@ -152,7 +149,7 @@ impl<'a> Object<'a> {
                 &decoded
             }
         };
-        let meaning = mapped.meaning(key).or_else(|| keys::meaning(key));
+        let meaning = mapped.of(key);
         let is_object = field.value.kind == Kind::Object;
         if let Some(meaning) = meaning
             && !(is_object && meaning.slot == Slot::Service)
@@ -168,7 +165,7 @@ impl<'a> Object<'a> {
     /// object or array: `"event":{"id":7}` is no message.
     fn pick(&mut self, meaning: Meaning, value: Value<'a>, index: Option<usize>) {
         let place = &mut self.picked[meaning.slot as usize];
-        if place.is_some_and(|there| there.meaning.rank <= meaning.rank) {
+        if place.is_some_and(|there| !meaning.is_before(there.meaning)) {
             return;
         }
         let nested = matches!(value.kind, Kind::Object | Kind::Array);
@@ -209,13 +206,12 @@ impl<'a> Object<'a> {
     }
 
     /// The object in the string of this one's message, when it holds any part of an event.
-    fn unwrapped(&self) -> Option<Cow<'a, [u8]>> {
-        let text = self.get(Slot::Message)?.value.text()?;
-        let inner = match text {
-            Cow::Borrowed(_) => return None,
-            Cow::Owned(text) => text,
-        };
-        may_be_object(&inner).then_some(Cow::Owned(inner))
+    fn unwrapped(&self) -> Option<Vec<u8>> {
+        match self.get(Slot::Message)?.value.text()? {
+            // An object has quotes, which are written with escapes there.
+            Cow::Borrowed(_) => None,
+            Cow::Owned(text) => may_be_object(&text).then_some(text),
+        }
     }
 
     fn write(&self, extra: &Extra<'_>, carry: &mut Carry, out: &mut Vec<u8>, facts: &mut Facts) {
@@ -235,9 +231,9 @@ impl<'a> Object<'a> {
         fields::write_service(service, settings, out, facts);
         fields::write_level(first(Slot::Level), self.is_gelf(), settings, out, facts);
         fields::write_message(message, out, facts);
-        self.write_others(true, extra, out);
+        self.write_others(None, extra, out);
         if let Some(inner) = &inner {
-            inner.write_others(false, extra, out);
+            inner.write_others(Some(self), extra, out);
         }
         if !extra.is_empty() && !self.has_attributes() {
             extra.push(out);
@@ -246,13 +242,13 @@ impl<'a> Object<'a> {
     }
 
     /// The fields that are no part of the event. What was taken is left out once; a field that stands twice must be
-    /// rejected for that.
-    fn write_others(&self, own: bool, extra: &Extra<'_>, out: &mut Vec<u8>) {
+    /// rejected for that, but not one of the object in the message (`self`) that the one `around` it has too.
+    fn write_others(&self, around: Option<&Object<'_>>, extra: &Extra<'_>, out: &mut Vec<u8>) {
         let taken = self.picked.map(|picked| picked.and_then(|picked| picked.index));
         for (index, field) in self.fields.iter().enumerate() {
-            let mapped = own && !extra.settings.keys.is_empty() && self.is_mapped_over(field);
+            let mapped = around.is_none() && !extra.settings.keys.is_empty() && self.is_mapped_over(field);
             let is_overridden = mapped || self.is_overridden(field, extra);
-            let collides = !own && (WIRE.iter().any(|name| field.is(name)) || field.is("attributes"));
+            let collides = around.is_some_and(|around| around.collides(field));
             if taken.contains(&Some(index)) || is_overridden || collides {
                 continue;
             }
@@ -274,10 +270,16 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// A service in whose place another one is: of the settings, or the name in `"service":{"name":…}`.
+    /// Whether a field of the object in the message can't stand beside this one's.
+    fn collides(&self, inner: &Field<'_>) -> bool {
+        let both = |name: &str| inner.is(name) && self.fields.iter().any(|field| field.is(name));
+        WIRE.iter().any(|name| inner.is(name)) || inner.is("attributes") || TRACE.into_iter().any(both)
+    }
+
+    /// A service in whose place another one is: of the settings, the name in `"service":{"name":…}`, or the file's where
+    /// such an object has none.
     fn is_overridden(&self, field: &Field<'_>, extra: &Extra<'_>) -> bool {
-        let inner = field.value.kind == Kind::Object && self.get(Slot::Service).is_some();
-        field.is("service") && (extra.settings.service.is_some() || inner)
+        field.is("service") && (extra.settings.service.is_some() || field.value.kind == Kind::Object)
     }
 
     /// A field of the wire in whose place the settings have named another one.

@@ -3,6 +3,8 @@
 //! A *strong* name means its part and nothing else: when its value is wrong the event is rejected with its reason. A
 //! *weak* one has other uses too, and counts only where its value is what it should be.
 
+use super::facts::By;
+
 /// A part of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Slot {
@@ -173,8 +175,13 @@ impl Keys {
         *self == Self::default()
     }
 
+    /// What `key` stands for: by these names, else by all others.
+    pub(super) fn of(&self, key: &[u8]) -> Option<Meaning> {
+        self.meaning(key).or_else(|| meaning(key))
+    }
+
     /// What `key` stands for by these names.
-    pub(super) fn meaning(&self, key: &[u8]) -> Option<Meaning> {
+    fn meaning(&self, key: &[u8]) -> Option<Meaning> {
         let named = [
             (Slot::Time, &self.time),
             (Slot::Service, &self.service),
@@ -190,7 +197,24 @@ impl Keys {
 }
 
 /// Stands for a name from the settings.
-pub(super) const MAPPED: &str = "";
+const MAPPED: &str = "";
+
+impl Meaning {
+    /// Whether it is by a name from the settings.
+    const fn is_mapped(self) -> bool {
+        self.name.len() == MAPPED.len()
+    }
+
+    /// Whether it goes before `other`, whichever of the two stands first.
+    pub(super) fn is_before(self, other: Self) -> bool {
+        (self.rank, !self.is_mapped()) < (other.rank, !other.is_mapped())
+    }
+
+    /// The rule that it is.
+    pub(super) const fn by(self) -> By {
+        if self.is_mapped() { By::MappedKey } else { By::Key(self.name) }
+    }
+}
 
 #[cfg(test)]
 mod tests {

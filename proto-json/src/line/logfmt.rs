@@ -2,12 +2,12 @@
 
 use super::extra::Extra;
 use super::facts::{By, Facts};
-use super::fields::{number, of_number};
-use super::keys::{self, MAPPED, Meaning, Slot};
+use super::fields::level_of;
+use super::json::MS_MAGNITUDES;
+use super::keys::{Keys, Meaning, Slot};
 use super::out::{push_integer, push_string};
 use super::state::Carry;
-use super::{time, words};
-use crate::Level;
+use super::time;
 use std::borrow::Cow;
 
 /// The most pairs that are looked at; those behind them are kept as they are.
@@ -15,7 +15,7 @@ const MOST_PAIRS: usize = 1_000;
 
 /// Whether the whole line is pairs. Unless it is `sure` that the file is logfmt, two of them, or one of a level, must be
 /// a part of an event.
-pub(super) fn is_line(line: &[u8], sure: bool) -> bool {
+pub(super) fn is_line(line: &[u8], keys: &Keys, sure: bool) -> bool {
     // The first byte, and then the first pair, say of nearly every line of text that it is none.
     if line.first().is_none_or(|first| first.is_ascii_digit() || *first == b'[') {
         return false;
@@ -28,7 +28,7 @@ pub(super) fn is_line(line: &[u8], sure: bool) -> bool {
     for pair in Pairs::new(line) {
         let Ok(pair) = pair else { return false };
         pairs += 1;
-        if let Some(meaning) = keys::meaning(pair.key).filter(|_| pair.value.is_some()) {
+        if let Some(meaning) = keys.of(pair.key).filter(|_| pair.value.is_some()) {
             known += 1;
             level |= meaning.slot == Slot::Level;
         }
@@ -137,19 +137,16 @@ pub(super) fn to_event(
     let mut picked: [Option<(Meaning, Pair<'_>)>; 4] = [None; 4];
     for pair in Pairs::new(line).take(MOST_PAIRS) {
         let Ok(pair) = pair else { return false };
-        let meaning = settings.keys.meaning(pair.key).or_else(|| keys::meaning(pair.key));
-        let Some(meaning) = meaning.filter(|_| pair.value.is_some()) else { continue };
+        let meaning = settings.keys.of(pair.key).filter(|_| pair.value.is_some());
+        let Some(meaning) = meaning else { continue };
         let place = &mut picked[meaning.slot as usize];
-        let better = place.is_none_or(|(there, _)| meaning.rank < there.rank);
+        let better = place.is_none_or(|(there, _)| meaning.is_before(there));
         if better && (!meaning.weak || is_good(meaning, pair)) {
             *place = Some((meaning, pair));
         }
     }
     let get = |slot: Slot| picked[slot as usize];
-    let by = |(meaning, _): (Meaning, Pair<'_>)| match meaning.name {
-        MAPPED => By::MappedKey,
-        name => By::Key(name),
-    };
+    let by = |(meaning, _): (Meaning, Pair<'_>)| meaning.by();
 
     let time = get(Slot::Time)
         .and_then(|(_, pair)| time::whole(std::str::from_utf8(&pair.text()).ok()?, &settings.timezone));
@@ -185,7 +182,7 @@ pub(super) fn to_event(
         Some(taken) => {
             facts.level = by(taken);
             let text = taken.1.text();
-            match level(&text, taken.0) {
+            match level_of(&text, taken.0.scale) {
                 Some(level) => push_string(out, level.as_str().as_bytes()),
                 None => push_string(out, &text),
             };
@@ -206,21 +203,14 @@ pub(super) fn to_event(
     true
 }
 
-fn level(text: &[u8], meaning: Meaning) -> Option<Level> {
-    match number(text) {
-        Some(number) => of_number(number, meaning.scale),
-        None => words::value(text),
-    }
-}
-
 fn is_good(meaning: Meaning, pair: Pair<'_>) -> bool {
     let text = pair.text();
     match meaning.slot {
         Slot::Time => {
             let text = std::str::from_utf8(&text).unwrap_or_default();
-            time::whole(text, &jiff::tz::TimeZone::UTC).is_some_and(|ms| ms > 100_000_000_000)
+            time::whole(text, &jiff::tz::TimeZone::UTC).is_some_and(|ms| ms >= MS_MAGNITUDES.start)
         }
-        Slot::Level => level(&text, meaning).is_some(),
+        Slot::Level => level_of(&text, meaning.scale).is_some(),
         Slot::Service => crate::event::is_service_name(&text),
         Slot::Message => true,
     }

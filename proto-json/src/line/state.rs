@@ -1,5 +1,6 @@
 //! What a line inherits from the lines before it in its file, and nothing else: it stands in the agent's journal.
 
+use super::container::{Outer, Stream};
 use super::encoding::Encoding;
 use serde::{Deserialize, Serialize};
 
@@ -79,6 +80,9 @@ pub struct State {
     /// Whether the event before was cut, so that lines that continue it are dropped.
     #[serde(skip_serializing_if = "Cut::is_no")]
     pub(super) cut: Cut,
+    /// On which of a container's streams that was: what the other one brings is no part of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cut_of: Option<Stream>,
 }
 
 /// What was cut off.
@@ -120,6 +124,11 @@ impl State {
         } else {
             self.votes -= 1;
         }
+    }
+
+    /// Something was cut off an event that was written there.
+    pub(super) fn cut_off(&mut self, cut: Cut, outer: Option<Outer>) {
+        (self.cut, self.cut_of) = (cut, outer.and_then(|outer| outer.stream));
     }
 
     /// Whether the file's lines usually have a time.

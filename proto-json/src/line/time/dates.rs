@@ -2,6 +2,7 @@
 
 use super::cursor::Cursor;
 use super::{civil, instant};
+use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 /// How far into the first bytes of a line an access log's time is looked for.
@@ -21,7 +22,11 @@ pub(in super::super) fn dated(line: &[u8], zone: &TimeZone) -> Option<(i64, usiz
     let hour = if padded { at.one_or_two()? } else { at.two()? };
     let (minute, second) = (at.after(b':')?, at.after(b':').unwrap_or(0));
     let millis = at.fraction_ms();
-    let civil = civil(year, month, day, hour, minute, second, millis)?;
+    ended(at, civil(year, month, day, hour, minute, second, millis)?, zone)
+}
+
+/// The zone that may follow, and the end of the time: no letter or digit goes on from there.
+fn ended(mut at: Cursor<'_>, civil: DateTime, zone: &TimeZone) -> Option<(i64, usize)> {
     let offset = at.zone();
     if at.peek(0).is_some_and(|b| b.is_ascii_alphanumeric()) {
         return None;
@@ -44,12 +49,7 @@ pub(in super::super) fn compact(line: &[u8], zone: &TimeZone) -> Option<(i64, us
         let digits = line[at.at..].iter().take_while(|b| b.is_ascii_digit()).count();
         millis = i32::try_from(at.digits(digits.min(3))?).ok()?;
     }
-    let civil = civil(year, month, day, hour, minute, second, millis)?;
-    let offset = at.zone();
-    if at.peek(0).is_some_and(|b| b.is_ascii_alphanumeric()) {
-        return None;
-    }
-    Some((instant(civil, offset, zone)?, at.at))
+    ended(at, civil(year, month, day, hour, minute, second, millis)?, zone)
 }
 
 /// `24 Nov 2026 10:03:00.123`, `24-Nov-2026 10:03:00`, `24/Nov/2026:10:03:00 +0000`, `Tue, 24 Nov 2026 10:03:00 GMT`
@@ -66,12 +66,7 @@ pub(in super::super) fn day_month_year(line: &[u8], zone: &TimeZone) -> Option<(
     at.one_of(b" :")?;
     let (hour, minute, second) = (at.two()?, at.after(b':')?, at.after(b':')?);
     let millis = at.fraction_ms();
-    let civil = civil(year, month, day, hour, minute, second, millis)?;
-    let offset = at.zone();
-    if at.peek(0).is_some_and(|b| b.is_ascii_alphanumeric()) {
-        return None;
-    }
-    Some((instant(civil, offset, zone)?, at.at))
+    ended(at, civil(year, month, day, hour, minute, second, millis)?, zone)
 }
 
 /// `Tue Nov 24 10:03:00.123456 2026`, as C's `ctime` and Apache write it, and `Tue 2026-11-24 10:03:00 UTC`, as
