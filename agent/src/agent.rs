@@ -10,7 +10,7 @@
 //! is in the channels then is in the journal too.
 
 use crate::config::Settings;
-use crate::handoff::{Ended, ReadError, Sealed, Steering, Wake};
+use crate::handoff::{Ended, Guidance, ReadError, Sealed, Wake};
 use crate::metrics::Metrics;
 use crate::reader::Reader;
 use crate::send::delivery::{Shared, Speed};
@@ -73,11 +73,11 @@ pub(crate) async fn run(settings: Settings) -> Result<Exit, AgentError> {
     let window = settings.reading.window_batches;
     let (to_sender, sealed) = mpsc::channel::<Sealed>(window);
     let (wake, wakes) = mpsc::channel::<Wake>(window + WAKES);
-    let steering = Steering::default();
+    let guidance = Guidance::default();
     let speed = Speed {
         concurrency: settings.sending.concurrency,
         max_rate: settings.sending.max_rate,
-        steering: steering.clone(),
+        guidance: guidance.clone(),
     };
     let shared = Shared::new(http, Arc::clone(&gate), metrics.clone(), speed);
     let routes = status::routes(Arc::clone(&shared), wake.clone());
@@ -86,7 +86,7 @@ pub(crate) async fn run(settings: Settings) -> Result<Exit, AgentError> {
     let state_dir = settings.reading.state_dir.clone();
     let reader = {
         let (mut reading, metrics, wake) = (settings.reading, metrics.clone(), wake.clone());
-        reading.steering = steering.clone();
+        reading.guidance = guidance.clone();
         tokio::task::spawn_blocking(move || Reader::open(reading, metrics, wakes, wake)).await??
     };
     readiness.set(CHECK, Ok(()));

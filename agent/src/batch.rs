@@ -13,7 +13,7 @@
 //! at most [`MAX_PIECE_BYTES`] of the file (or one line).
 
 use crate::files::identity::Key;
-use crate::handoff::Steering;
+use crate::handoff::Guidance;
 use crate::journal::state::Piece;
 use logweir_proto::line::{Carry, Keys, Origin};
 use std::path::Path;
@@ -80,7 +80,7 @@ pub(crate) struct Taken {
 pub(crate) struct Batcher {
     limits: Limits,
     /// What the collector takes, and how patiently.
-    steering: Steering,
+    guidance: Guidance,
     body: Vec<u8>,
     events: u64,
     pieces: Vec<Building>,
@@ -107,8 +107,8 @@ impl std::fmt::Debug for Building {
 
 impl Batcher {
     /// Nothing is open.
-    pub(crate) const fn new(limits: Limits, steering: Steering) -> Self {
-        Self { limits, steering, body: Vec::new(), events: 0, pieces: Vec::new(), since: None }
+    pub(crate) const fn new(limits: Limits, guidance: Guidance) -> Self {
+        Self { limits, guidance, body: Vec::new(), events: 0, pieces: Vec::new(), since: None }
     }
 
     /// Whether an event of so many bytes must wait for the next batch.
@@ -119,19 +119,19 @@ impl Batcher {
 
     /// Whether it should be sealed at once.
     pub(crate) fn is_full(&self) -> bool {
-        self.events >= self.limits.events.min(self.steering.batch_events()).max(1)
+        self.events >= self.limits.events.min(self.guidance.batch_events()).max(1)
             || length(self.body.len()) >= self.most_bytes()
             || self.pieces.len() >= MAX_PIECES
     }
 
     /// How long its first event may still wait; `None` when nothing is open.
     pub(crate) fn remaining(&self, now: Duration) -> Option<Duration> {
-        let linger = self.limits.linger.saturating_mul(self.steering.stretch());
+        let linger = self.limits.linger.saturating_mul(self.guidance.stretch());
         self.since.map(|since| since.saturating_add(linger).saturating_sub(now))
     }
 
     fn most_bytes(&self) -> u64 {
-        self.limits.bytes.min(self.steering.batch_bytes())
+        self.limits.bytes.min(self.guidance.batch_bytes())
     }
 
     /// Whether nothing is open.

@@ -7,7 +7,7 @@ pub(crate) use lines::{KeyRules, LineArgs};
 pub(crate) use sending::{SendArgs, Sending};
 
 use crate::files::discover::Patterns;
-use crate::handoff::Steering;
+use crate::handoff::Guidance;
 use crate::settings::{From, Reading};
 use clap::{Parser, Subcommand};
 use logweir_proto::Limits;
@@ -289,7 +289,7 @@ impl Args {
             timezone,
             timezone_name,
             linger: self.linger,
-            steering: Steering::default(),
+            guidance: Guidance::default(),
             batch_events: self.batch_events,
             batch_bytes: self.batch_bytes,
             max_line_bytes: usize::try_from(self.max_line_bytes).unwrap_or(usize::MAX),

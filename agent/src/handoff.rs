@@ -67,7 +67,7 @@ pub(crate) struct Reject {
 /// What the sending half has learnt of the collector, and the reading half heeds when it builds batches. Clones share
 /// it; before anything is learnt it changes nothing.
 #[derive(Debug, Clone)]
-pub(crate) struct Steering(Arc<Learnt>);
+pub(crate) struct Guidance(Arc<Learnt>);
 
 #[derive(Debug)]
 struct Learnt {
@@ -76,14 +76,14 @@ struct Learnt {
     batch_bytes: AtomicU64,
 }
 
-impl Default for Steering {
+impl Default for Guidance {
     fn default() -> Self {
         let (stretch, most) = (AtomicU32::new(1), || AtomicU64::new(u64::MAX));
         Self(Arc::new(Learnt { stretch, batch_events: most(), batch_bytes: most() }))
     }
 }
 
-impl Steering {
+impl Guidance {
     /// By how much the linger is stretched, 1 or more.
     pub(crate) fn stretch(&self) -> u32 {
         self.0.stretch.load(Ordering::Relaxed)

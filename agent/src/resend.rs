@@ -13,7 +13,7 @@
 mod record;
 
 use crate::config::Sending;
-use crate::handoff::{Reject, Sealed, Settled, Steering};
+use crate::handoff::{Guidance, Reject, Sealed, Settled};
 use crate::metrics::Metrics;
 use crate::send::delivery::{Damaged, Shared, Speed, deliver};
 use crate::send::gate::Gate;
@@ -64,7 +64,7 @@ pub(crate) async fn run(sending: Sending, files: &[PathBuf]) -> Result<Exit, Res
     let metrics = Metrics::new().0;
     let gate = Gate::new(metrics.clone(), Readiness::default());
     let (concurrency, max_rate) = (sending.concurrency, sending.max_rate);
-    let speed = Speed { concurrency, max_rate, steering: Steering::default() };
+    let speed = Speed { concurrency, max_rate, guidance: Guidance::default() };
     let shared = Shared::new(http, gate, metrics, speed);
     let signals = shutdown::listen();
     let (mut taken, mut refused) = (0, 0);

@@ -2,7 +2,7 @@
 
 use crate::config::KeyRules;
 use crate::files::tail::Patience;
-use crate::handoff::Steering;
+use crate::handoff::Guidance;
 use crate::journal::state::{FileEntry, Parsing};
 use jiff::tz::TimeZone;
 use logweir_proto::Level;
@@ -59,7 +59,7 @@ pub(crate) struct Reading {
     /// How long the first event of a batch waits for others.
     pub(crate) linger: Duration,
     /// What the sending half has learnt of the collector.
-    pub(crate) steering: Steering,
+    pub(crate) guidance: Guidance,
     /// A batch with so many events is sealed.
     pub(crate) batch_events: u64,
     /// A batch with so many bytes (before compression) is sealed.

@@ -67,7 +67,7 @@ async fn answer(State(asked): State<Asked>) -> Response {
     let Ok(Some(reading)) = tokio::time::timeout(PATIENCE, report(&asked.wake)).await else {
         return (StatusCode::SERVICE_UNAVAILABLE, "the reader doesn't answer just now\n").into_response();
     };
-    let Shared { post, collectors, pace, steering, gate, .. } = &*asked.shared;
+    let Shared { post, collectors, pace, guidance, gate, .. } = &*asked.shared;
     let down = collectors.which_are_down();
     let urls = post.addresses().zip(down);
     let status = Status {
@@ -75,7 +75,7 @@ async fn answer(State(asked): State<Asked>) -> Response {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         collectors: urls.map(|(url, down)| CollectorStatus { url: url.to_string(), down }).collect(),
         window_batches: pace.window(),
-        linger_factor: steering.stretch(),
+        linger_factor: guidance.stretch(),
         held_back: gate.held_back(),
         reading,
     };

@@ -89,7 +89,9 @@ impl Database {
                     client
                 }
             };
-            client.batch_execute(&format!("SET statement_timeout = {STATEMENT_IN_POSTGRES_MS}")).await?;
+            // Less would hide that a commit stands without its standby.
+            let settings = "SET client_min_messages = warning; SET statement_timeout";
+            client.batch_execute(&format!("{settings} = {STATEMENT_IN_POSTGRES_MS}")).await?;
             Ok(client)
         };
         let client = match timeout(CONNECT, Box::pin(connecting)).await {

@@ -98,10 +98,15 @@ impl Queue {
             match self.recount_shard(shard).await {
                 Ok(one) => mended.extend(one),
                 Err(error) if error.is_refusal() => refusal = refusal.or(Some(error.of(shard))),
+                // What was mended before is told; an error that stays comes again.
+                Err(_) if !mended.is_empty() => break,
                 Err(error) => return Err(error),
             }
         }
-        refusal.map_or(Ok(mended), Err)
+        match refusal {
+            Some(error) if mended.is_empty() => Err(error),
+            _ => Ok(mended),
+        }
     }
 
     async fn recount_shard(&self, shard: Shard) -> Result<Option<Recounted>, QueueError> {

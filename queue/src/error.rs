@@ -28,11 +28,12 @@ pub enum QueueError {
 }
 
 impl QueueError {
-    /// Whether Redis has answered, and refused this: about other keys it may say yes.
+    /// Whether Redis has answered, and refused this: about other keys it may say yes. What it says of itself as a whole
+    /// (that it is still loading, say) is no refusal.
     pub(crate) fn is_refusal(&self) -> bool {
         match self {
             Self::Protocol(_) => true,
-            Self::Unavailable(error) => !breaks_connection(error),
+            Self::Unavailable(error) => !breaks_connection(error) && !has_any(error, WHOLE),
             Self::Timeout(_) | Self::Unfit(_) | Self::Usage(_) => false,
         }
     }
@@ -69,6 +70,9 @@ const WORLD: &[&str] = &[
     "WRONGPASS",
     "NOPERM",
 ];
+
+/// What concerns all keys alike.
+const WHOLE: &[&str] = &["LOADING", "BUSY", "MISCONF", "NOREPLICAS"];
 
 /// Errors after which another connection may do better: the address may lead to another server by now, or the
 /// password has been changed. Not those of a cluster that has a shard on another node: see [`crate::link`]'s check.
@@ -113,6 +117,22 @@ mod tests {
         match reply.map(Value::extract_error) {
             Ok(Err(error)) | Err(error) => error,
             other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_of_some_keys_and_not_of_the_whole_server() {
+        for (text, refusal) in [
+            ("WRONGTYPE Operation against a key holding the wrong kind of value", true),
+            ("NOPERM No permissions to access a key", true),
+            ("MOVED 1 127.0.0.1:7000", true),
+            ("LOADING Redis is loading the dataset in memory", false),
+            ("BUSY Redis is busy running a script.", false),
+            ("MISCONF Errors writing to the AOF file: No space left on device", false),
+            ("NOREPLICAS Not enough good replicas to write.", false),
+            ("READONLY You can't write against a read only replica.", false),
+        ] {
+            assert_eq!(QueueError::from(server(text)).is_refusal(), refusal, "{text}");
         }
     }
 

@@ -177,6 +177,9 @@ impl Reader {
             return Ok(Vec::new());
         }
         let shards = self.queue.shards().await?;
+        if let [only] = shards.as_slice() {
+            return self.reclaim_piece(*only, lease, count).await;
+        }
         let (mut refusal, mut refused) = (None, 0);
         for _ in 0..shards.len() {
             let shard = shards[self.reclaim_turn % shards.len()];

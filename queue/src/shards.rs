@@ -113,7 +113,10 @@ impl Queue {
             let keys = self.keys(*shard);
             ask.cmd("XLEN").arg(&keys.queue).cmd("XLEN").arg(&keys.dead).cmd("ZCARD").arg(&keys.idem);
         }
-        let answers = reply::each(self.link().ask(Request::Commands(ask)).await?)?;
+        let mut answers = reply::each(self.link().ask(Request::Commands(ask)).await?)?;
+        if let Some(at) = answers.iter().position(|answer| answer.as_ref().is_err_and(|e| !e.is_refusal())) {
+            answers.swap_remove(at)?;
+        }
         let (mut found, mut news, mut strange) = (0, 0, 0);
         let mut why = None;
         for (shard, held) in shards.iter().zip(answers.chunks_exact(3)) {

@@ -40,7 +40,7 @@ enum Names {
 /// The way to one Postgres. Files are read again for each connection.
 #[derive(Debug, Clone)]
 pub struct Route {
-    url: String,
+    url: SecretUrl,
     names: Option<Names>,
     access: PostgresAccess,
 }
@@ -61,7 +61,7 @@ impl Route {
         if names.is_none() && access.postgres_ca_file.is_some() {
             return Err("--postgres-ca-file needs sslmode=verify-full (or verify-ca) in the URL".to_owned());
         }
-        let route = Self { url, names, access: access.clone() };
+        let route = Self { url: url.parse()?, names, access: access.clone() };
         route.password()?;
         route.tls()?;
         Ok(route)
@@ -70,7 +70,7 @@ impl Route {
     /// The URL without what is handled here; it may bear a password.
     #[must_use]
     pub fn url(&self) -> &str {
-        &self.url
+        self.url.expose()
     }
 
     /// What TLS needs; `None` where there is none.

@@ -32,7 +32,7 @@ fn slice(file: &[u8], piece: &Piece) -> Vec<u8> {
 proptest! {
     #[test]
     fn pieces_hold_exactly_the_events_in_their_order(lines in lines()) {
-        let mut batcher = Batcher::new(LIMITS, Steering::default());
+        let mut batcher = Batcher::new(LIMITS, Guidance::default());
         let mut files: [Vec<u8>; 3] = Default::default();
         let (mut batches, mut all) = (Vec::new(), Vec::new());
         for (number, (file, len, blank, gap)) in lines.into_iter().enumerate() {
@@ -90,7 +90,7 @@ fn push(batcher: &mut Batcher, content: u64, start: u64, before_ms: i64, now: u6
 
 #[test]
 fn the_first_event_waits_for_the_others_and_no_longer() {
-    let mut batcher = Batcher::new(LIMITS, Steering::default());
+    let mut batcher = Batcher::new(LIMITS, Guidance::default());
     assert_eq!(batcher.remaining(Duration::ZERO), None);
     push(&mut batcher, 0, 0, 0, 100);
     push(&mut batcher, 0, 2, 0, 400);
@@ -103,7 +103,7 @@ fn the_first_event_waits_for_the_others_and_no_longer() {
 
 #[test]
 fn other_content_or_another_state_of_the_parser_begins_a_piece() {
-    let mut batcher = Batcher::new(LIMITS, Steering::default());
+    let mut batcher = Batcher::new(LIMITS, Guidance::default());
     push(&mut batcher, 0, 0, 0, 0);
     push(&mut batcher, 1, 2, 0, 0);
     push(&mut batcher, 1, 4, 9, 0);
@@ -112,7 +112,7 @@ fn other_content_or_another_state_of_the_parser_begins_a_piece() {
 
 #[test]
 fn a_large_event_goes_alone() {
-    let mut batcher = Batcher::new(LIMITS, Steering::default());
+    let mut batcher = Batcher::new(LIMITS, Guidance::default());
     assert!(!batcher.is_full_for(1000));
     push(&mut batcher, 0, 0, 0, 0);
     assert!(batcher.is_full_for(29));
@@ -121,8 +121,8 @@ fn a_large_event_goes_alone() {
 
 #[test]
 fn what_the_collector_takes_and_how_patiently_is_heeded() {
-    let steering = Steering::default();
-    let mut batcher = Batcher::new(Limits { events: 10, bytes: 1_000, ..LIMITS }, steering.clone());
+    let guidance = Guidance::default();
+    let mut batcher = Batcher::new(Limits { events: 10, bytes: 1_000, ..LIMITS }, guidance.clone());
     let source = source(1);
     for at in 0..2 {
         let (before, after) = (Carry::at(7), Carry::at(7));
@@ -130,12 +130,12 @@ fn what_the_collector_takes_and_how_patiently_is_heeded() {
         batcher.push(&source, line, Duration::ZERO);
     }
     assert!(!batcher.is_full());
-    steering.set_limits(2, 1_000);
+    guidance.set_limits(2, 1_000);
     assert!(batcher.is_full());
-    steering.set_limits(10, 4);
+    guidance.set_limits(10, 4);
     assert!(batcher.is_full());
-    steering.set_limits(u64::MAX, u64::MAX);
+    guidance.set_limits(u64::MAX, u64::MAX);
     assert!(!batcher.is_full());
-    steering.set_stretch(4);
+    guidance.set_stretch(4);
     assert_eq!(batcher.remaining(Duration::from_millis(500)), Some(Duration::from_millis(1_500)));
 }

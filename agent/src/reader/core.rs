@@ -163,7 +163,7 @@ impl Core {
             parts;
         let limits =
             Limits { events: settings.batch_events, bytes: settings.batch_bytes, linger: settings.linger };
-        let batcher = Batcher::new(limits, settings.steering.clone());
+        let batcher = Batcher::new(limits, settings.guidance.clone());
         Self {
             parsing: settings.parsing(),
             settings,

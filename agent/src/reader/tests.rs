@@ -12,7 +12,7 @@ mod trouble;
 use super::core::{Core, Moment};
 use super::{Next, start};
 use crate::files::tail::Patience;
-use crate::handoff::{Ended, ReadError, Sealed, Settled, Steering, Wake};
+use crate::handoff::{Ended, Guidance, ReadError, Sealed, Settled, Wake};
 use crate::metrics::Metrics;
 use crate::settings::{From, Reading};
 use jiff::tz::TimeZone;
@@ -64,7 +64,7 @@ impl Rig {
             timezone: TimeZone::UTC,
             timezone_name: "UTC".to_owned(),
             linger: Duration::from_millis(500),
-            steering: Steering::default(),
+            guidance: Guidance::default(),
             batch_events: 10,
             batch_bytes: 1 << 20,
             max_line_bytes: 1 << 20,

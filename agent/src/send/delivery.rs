@@ -13,7 +13,7 @@
 //! Limits: a batch that must be taken apart (413, 415, rejects) is decoded in memory, up to what it was before
 //! compression; that happens on the runtime's thread, since it is rare and takes milliseconds.
 
-use crate::handoff::{Reject, Sealed, Settled, Steering};
+use crate::handoff::{Guidance, Reject, Sealed, Settled};
 use crate::metrics::Metrics;
 use crate::send::collectors::{Asked, Collectors};
 use crate::send::gate::{Gate, Whose};
@@ -49,22 +49,22 @@ pub(crate) struct Shared<P> {
     /// How much a second.
     pub(crate) rates: Rates,
     /// What the reading half heeds.
-    pub(crate) steering: Steering,
+    pub(crate) guidance: Guidance,
 }
 
 impl<P: Post> Shared<P> {
     /// What is shared, with all collectors up and nothing learnt of them.
     pub(crate) fn new(post: P, gate: Arc<Gate>, metrics: Metrics, speed: Speed) -> Arc<Self> {
-        let Speed { concurrency, max_rate, steering } = speed;
+        let Speed { concurrency, max_rate, guidance } = speed;
         Arc::new(Self {
             collectors: Collectors::new(post.collectors()),
             post,
             gate,
             metrics,
             identity: AtomicBool::new(false),
-            pace: Pace::new(concurrency, steering.clone()),
+            pace: Pace::new(concurrency, guidance.clone()),
             rates: Rates::new(max_rate),
-            steering,
+            guidance,
         })
     }
 }
@@ -77,7 +77,7 @@ pub(crate) struct Speed {
     /// The most events a second.
     pub(crate) max_rate: Option<u64>,
     /// Shared with the reading half.
-    pub(crate) steering: Steering,
+    pub(crate) guidance: Guidance,
 }
 
 /// A body that isn't what the journal says. Nothing is given up for it: the next run reads the events anew.

@@ -4,7 +4,7 @@
 //! The collector stays the judge: what is learnt here only saves refusals. One that has no such answer (an older one, a
 //! proxy that doesn't let it through) is asked again now and then, and nothing is assumed of it.
 
-use crate::handoff::Steering;
+use crate::handoff::Guidance;
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -51,9 +51,9 @@ impl OwnLimits {
     }
 
     /// Lets the reading half know.
-    pub(crate) fn steer(&self, steering: &Steering) {
+    pub(crate) fn guide(&self, guidance: &Guidance) {
         let Sizes { batch_events, decoded_bytes, wire_bytes } = self.limits;
-        steering.set_limits(batch_events, decoded_bytes.min(compressible_to(wire_bytes)));
+        guidance.set_limits(batch_events, decoded_bytes.min(compressible_to(wire_bytes)));
     }
 }
 
@@ -76,10 +76,10 @@ mod tests {
             "bytes": {"rate": 50, "burst": 100}}, "window": {"max_age_ms": 1}, "later": []}"#;
         let limits = OwnLimits::parse(body.as_bytes()).unwrap();
         assert_eq!(limits.quota.events, Flow { rate: 5, burst: 10 });
-        let steering = Steering::default();
-        limits.steer(&steering);
-        assert_eq!(steering.batch_events(), 100);
-        assert!((950_000..1_000_000).contains(&steering.batch_bytes()));
+        let guidance = Guidance::default();
+        limits.guide(&guidance);
+        assert_eq!(guidance.batch_events(), 100);
+        assert!((950_000..1_000_000).contains(&guidance.batch_bytes()));
         assert_eq!(OwnLimits::parse(b"<html>"), None);
         assert_eq!(OwnLimits::parse(b"{}"), None);
     }

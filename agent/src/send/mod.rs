@@ -133,7 +133,7 @@ async fn learn_limits<P: Post>(shared: &Shared<P>) {
     loop {
         let to = shared.collectors.preferred();
         if let Some(limits) = shared.post.limits(to).await {
-            limits.steer(&shared.steering);
+            limits.guide(&shared.guidance);
             shared.rates.told(limits.quota);
         }
         tokio::time::sleep(limits::EVERY).await;

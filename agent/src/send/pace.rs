@@ -9,7 +9,7 @@
 //! full (`Logweir-Pressure`), halves it, at most once in [`COOL`], since the answers of one round tell one thing.
 //! Below 1 there is one batch at a time, and the linger is stretched instead: batches grow, and requests become fewer.
 
-use crate::handoff::Steering;
+use crate::handoff::Guidance;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -30,7 +30,7 @@ const COOL: Duration = Duration::from_secs(1);
 pub(crate) struct Pace {
     most: f64,
     state: Mutex<State>,
-    steering: Steering,
+    guidance: Guidance,
 }
 
 #[derive(Debug)]
@@ -41,9 +41,9 @@ struct State {
 
 impl Pace {
     /// Begins at full speed.
-    pub(crate) fn new(concurrency: usize, steering: Steering) -> Self {
+    pub(crate) fn new(concurrency: usize, guidance: Guidance) -> Self {
         let most = f64::from(u32::try_from(concurrency.max(1)).unwrap_or(u32::MAX));
-        Self { most, state: Mutex::new(State { speed: most, fell: None }), steering }
+        Self { most, state: Mutex::new(State { speed: most, fell: None }), guidance }
     }
 
     /// How many batches at a time.
@@ -79,7 +79,7 @@ impl Pace {
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut state);
-        self.steering.set_stretch(whole((1.0 / state.speed).max(1.0)));
+        self.guidance.set_stretch(whole((1.0 / state.speed).max(1.0)));
     }
 }
 
@@ -99,28 +99,28 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn refusals_halve_it_and_what_is_taken_raises_it_again() {
-        let steering = Steering::default();
-        let pace = Pace::new(8, steering.clone());
+        let guidance = Guidance::default();
+        let pace = Pace::new(8, guidance.clone());
         let mut seen = Vec::new();
         for _ in 0..8 {
-            seen.push((pace.window(), steering.stretch()));
+            seen.push((pace.window(), guidance.stretch()));
             pace.refused();
             tokio::time::advance(COOL).await;
         }
         assert_eq!(seen, [(8, 1), (4, 1), (2, 1), (1, 1), (1, 2), (1, 4), (1, 8), (1, 16)]);
-        assert_eq!((pace.window(), steering.stretch()), (1, 16), "there is a slowest");
+        assert_eq!((pace.window(), guidance.stretch()), (1, 16), "there is a slowest");
         let mut taken = 0;
         while pace.window() < 8 {
             pace.taken(0.0);
             taken += 1;
         }
         assert!((20..60).contains(&taken), "one more batch a round: {taken}");
-        assert_eq!(steering.stretch(), 1);
+        assert_eq!(guidance.stretch(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_nearly_full_queue_is_heeded_before_it_refuses() {
-        let pace = Pace::new(4, Steering::default());
+        let pace = Pace::new(4, Guidance::default());
         for _ in 0..100 {
             pace.taken(0.9);
         }

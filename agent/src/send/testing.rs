@@ -1,6 +1,6 @@
 //! A collector that answers by a script: no sockets, and time as the test says.
 
-use crate::handoff::{Sealed, Steering};
+use crate::handoff::{Guidance, Sealed};
 use crate::metrics::Metrics;
 use crate::send::delivery::{Shared, Speed};
 use crate::send::gate::Gate;
@@ -134,8 +134,8 @@ impl Scripted {
     pub(crate) fn shared(self: &Arc<Self>) -> Arc<Shared<Arc<Self>>> {
         let metrics = Metrics::new().0;
         let gate = Gate::new(metrics.clone(), Readiness::default());
-        let steering = Steering::default();
-        let speed = Speed { concurrency: self.concurrency, max_rate: self.max_rate, steering };
+        let guidance = Guidance::default();
+        let speed = Speed { concurrency: self.concurrency, max_rate: self.max_rate, guidance };
         Shared::new(Arc::clone(self), gate, metrics, speed)
     }
 

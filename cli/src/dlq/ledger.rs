@@ -43,10 +43,12 @@ pub(super) enum Given {
 
 /// Takes the numbers of a letter without counting them, and notes the loss.
 pub(super) async fn give_up(database: &Database, letter: &DeadLetter) -> Result<Given, Failure> {
+    // Before the producer's row is locked.
+    let body = Body::of(letter).ok();
     // An error ends the program, and with it the transaction.
     database.begin().await?;
     let given = match numbers(letter) {
-        Ok(numbers) => close(database, letter, &numbers).await?,
+        Ok(numbers) => close(database, letter, body.as_ref(), &numbers).await?,
         Err(why) => {
             note_unnumbered(database, letter).await?;
             Given::Unnumbered { why }
@@ -64,7 +66,12 @@ fn numbers(letter: &DeadLetter) -> Result<Numbers, String> {
     Ok(numbers)
 }
 
-async fn close(database: &Database, letter: &DeadLetter, numbers: &Numbers) -> Result<Given, Failure> {
+async fn close(
+    database: &Database,
+    letter: &DeadLetter,
+    body: Option<&Body>,
+    numbers: &Numbers,
+) -> Result<Given, Failure> {
     let producer = numbers.batch.producer.uuid();
     lock(database, numbers.batch.producer).await?;
     let all = multirange(numbers.ranges());
@@ -86,10 +93,10 @@ async fn close(database: &Database, letter: &DeadLetter, numbers: &Numbers) -> R
         let sql = "UPDATE batch_ledger SET applied = applied + $2::text::int8multirange,
                           updated_at = greatest(now(), updated_at, to_timestamp($3))
                     WHERE producer = $1";
-        let newest = newest_second(letter);
+        let newest = body.and_then(newest_second);
         database.rows(sql, &[key.clone(), text, (&newest, Type::FLOAT8)]).await?;
         let agent = agent(letter);
-        let (events, bytes) = (i64::try_from(lost).ok(), bytes(letter, numbers, &new));
+        let (events, bytes) = (i64::try_from(lost).ok(), body.and_then(|body| bytes(body, numbers, &new)));
         let detail = format!("numbers {}: {}", spans(&new), printable(&letter.error));
         database
             .rows(
@@ -159,8 +166,7 @@ fn spans(ranges: &[Range<u64>]) -> String {
 }
 
 /// The lengths of the events with these numbers, where the body can be read and holds what it should.
-fn bytes(letter: &DeadLetter, numbers: &Numbers, new: &[Range<u64>]) -> Option<i64> {
-    let body = Body::of(letter).ok()?;
+fn bytes(body: &Body, numbers: &Numbers, new: &[Range<u64>]) -> Option<i64> {
     let held = usize::try_from(numbers.ranges().map(|range| range.end - range.start).sum::<u64>()).ok()?;
     if body.lines().count() != held {
         return None;
@@ -172,8 +178,7 @@ fn bytes(letter: &DeadLetter, numbers: &Numbers, new: &[Range<u64>]) -> Option<i
 }
 
 /// The time of the newest event, where the body can be read and Postgres has that time.
-fn newest_second(letter: &DeadLetter) -> Option<f64> {
-    let body = Body::of(letter).ok()?;
+fn newest_second(body: &Body) -> Option<f64> {
     let rules = Rules { max_bytes: usize::MAX, window: None };
     let times = body.lines().filter_map(|line| Some(event::check(line, &rules).ok()?.timestamp_ms));
     let second = times.max()?.div_euclid(1_000);
@@ -251,12 +256,13 @@ mod tests {
     fn bytes_are_those_of_the_new_events_where_the_body_is_what_it_should_be() {
         let letter = example(b"one\nthree\n\nfour!\r\n", &[("skip", "1"), ("events", "4")]);
         let numbers = numbers(&letter).unwrap();
-        assert_eq!(bytes(&letter, &numbers, &[41..42, 43..45]), Some(13));
-        assert_eq!(bytes(&letter, &numbers, slice::from_ref(&(43..44))), Some(5));
+        let body = Body::of(&letter).unwrap();
+        assert_eq!(bytes(&body, &numbers, &[41..42, 43..45]), Some(13));
+        assert_eq!(bytes(&body, &numbers, slice::from_ref(&(43..44))), Some(5));
         let short = example(b"one\n", &[("skip", "1"), ("events", "4")]);
-        assert_eq!(bytes(&short, &numbers, slice::from_ref(&(41..42))), None);
+        assert_eq!(bytes(&Body::of(&short).unwrap(), &numbers, slice::from_ref(&(41..42))), None);
         let garbled = example(b"one\n", &[("enc", "zstd"), ("events", "1")]);
-        assert_eq!(bytes(&garbled, &numbers, slice::from_ref(&(41..42))), None);
+        assert!(Body::of(&garbled).is_err());
     }
 
     #[test]
