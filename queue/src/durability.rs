@@ -77,6 +77,13 @@ impl Facts {
         self.info("role") == "master"
     }
 
+    /// How many replicas are connected and have caught up with what there was.
+    pub(crate) fn connected_replicas(&self) -> usize {
+        let is_replica = |key: &str| key.strip_prefix("slave").is_some_and(|n| n.parse::<u32>().is_ok());
+        let online = |value: &str| value.split(',').any(|part| part == "state=online");
+        self.info.iter().filter(|(key, value)| is_replica(key) && online(value)).count()
+    }
+
     fn info(&self, key: &str) -> &str {
         self.info.get(key).map_or("", String::as_str)
     }
@@ -243,6 +250,15 @@ mod tests {
         let (info, wait) = facts("7.0.15", "", &[]).judge(Ack::Replicated { replicas: 2 }).unwrap();
         assert_eq!((info.warnings.len(), wait), (0, Wait { disk: false, replicas: 2 }));
         assert_eq!(facts("7.0.15", "", &[]).judge(Ack::Memory).unwrap().0.warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn replicas_count_once_they_are_online() {
+        let info = "connected_slaves:3\r\nslave0:ip=1,port=2,state=online,offset=5,lag=0\r\n\
+                    slave1:ip=1,port=3,state=wait_bgsave,offset=0,lag=0\r\nslave2:ip=1,state=online\r\n\
+                    slave_repl_offset:5\r\n";
+        assert_eq!(facts("7.0.15", info, &[]).connected_replicas(), 2);
+        assert_eq!(facts("7.0.15", "", &[]).connected_replicas(), 0);
     }
 
     #[test]

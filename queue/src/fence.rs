@@ -9,12 +9,16 @@
 //! enqueue B ─ written ─┤ SET, WAIT ──────┤
 //! enqueue C ─────── written ┄┄ (too late) ┄ SET, WAIT ── confirmed
 //! ```
+//!
+//! Nothing is written for replicas that have not confirmed anything yet, or not the last time: what was refused for
+//! their sake would stand in the queue all the same, once more with each attempt.
 
 use crate::durability::Wait;
 use crate::error::QueueError;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, cmd};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex as Cell, PoisonError};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -22,6 +26,9 @@ use tokio::time::Instant;
 /// The most of the deadline that is left for Redis' answer when its own wait is over. Redis looks at that only ten
 /// times a second, so little would not be enough.
 const MARGIN: Duration = Duration::from_millis(500);
+/// How long a wait that came to nothing stands for the ones after it: replicas that are back are noticed soon, and
+/// meanwhile nobody waits for what isn't there.
+const SHORT_FOR: Duration = Duration::from_millis(500);
 
 pub(crate) struct Fence {
     connection: MultiplexedConnection,
@@ -30,6 +37,15 @@ pub(crate) struct Fence {
     started: AtomicU64,
     /// The last that was passed; held while one is under way.
     passed: Mutex<u64>,
+    replicas: Cell<Replicas>,
+}
+
+/// What the last wait for replicas came to.
+#[derive(Clone)]
+enum Replicas {
+    Unknown,
+    Confirmed,
+    Short(Instant, QueueError),
 }
 
 /// Why an exchange with Redis came to nothing.
@@ -57,7 +73,43 @@ impl From<RedisError> for Held {
 
 impl Fence {
     pub(crate) fn new(connection: MultiplexedConnection, wait: Wait, key: String) -> Self {
-        Self { connection, wait, key, started: AtomicU64::new(0), passed: Mutex::new(0) }
+        Self {
+            connection,
+            wait,
+            key,
+            started: AtomicU64::new(0),
+            passed: Mutex::new(0),
+            replicas: Cell::new(Replicas::Unknown),
+        }
+    }
+
+    /// Returns when so many replicas as [`Wait`] says have confirmed the last that they were asked to: to be called
+    /// before anything is written for them.
+    pub(crate) async fn prove(&self, until: Instant) -> Result<(), Held> {
+        if self.wait.replicas == 0 {
+            return Ok(());
+        }
+        let last = self.replicas.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match last {
+            Replicas::Confirmed => Ok(()),
+            Replicas::Short(at, error) if at.elapsed() < SHORT_FOR => Err(Held::Short(error)),
+            Replicas::Short(..) | Replicas::Unknown => self.pass(until).await,
+        }
+    }
+
+    /// So many replicas are connected: with too few it needn't be waited for them.
+    pub(crate) fn note_connected(&self, connected: usize) -> Result<(), QueueError> {
+        let wanted = self.wait.replicas;
+        if usize::try_from(wanted).is_ok_and(|wanted| connected >= wanted) {
+            return Ok(());
+        }
+        let error = QueueError::unavailable(format!("only {connected} of {wanted} replicas are connected"));
+        self.note(Replicas::Short(Instant::now(), error.clone()));
+        Err(error)
+    }
+
+    fn note(&self, replicas: Replicas) {
+        *self.replicas.lock().unwrap_or_else(PoisonError::into_inner) = replicas;
     }
 
     /// What it waits for.
@@ -91,8 +143,11 @@ impl Fence {
             let confirmed: i64 = call.query_async(&mut connection).await?;
             if confirmed < i64::from(wanted) {
                 let why = format!("only {confirmed} of {wanted} replicas confirmed in time");
-                return Err(Held::Short(QueueError::unavailable(why)));
+                let error = QueueError::unavailable(why);
+                self.note(Replicas::Short(Instant::now(), error.clone()));
+                return Err(Held::Short(error));
             }
+            self.note(Replicas::Confirmed);
         }
         *passed = mine;
         Ok(())

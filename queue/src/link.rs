@@ -103,6 +103,9 @@ impl Link {
     pub(crate) async fn ask_durably(&self, request: Request<'_>) -> Result<Value, QueueError> {
         let until = Instant::now() + self.settings.deadline;
         let open = self.open_until(until).await?;
+        if let Some(fence) = &open.fence {
+            self.on(&open, until, fence.prove(until)).await?;
+        }
         let call = async { send(&open.connection, &request).await.map_err(Held::Redis) };
         let value = self.on(&open, until, call).await?;
         if let Some(fence) = &open.fence {
@@ -116,13 +119,18 @@ impl Link {
     pub(crate) async fn check(&self) -> Result<ServerInfo, QueueError> {
         let until = Instant::now() + self.settings.deadline;
         let current = self.current().clone();
-        let Some(open) = current else {
-            return Ok(self.connected_until(until, true).await?.info);
+        let open = match current {
+            Some(open) => open,
+            None => self.connected_until(until, true).await?,
         };
         let facts = self.on(&open, until, self.facts(&open.connection)).await?;
         match facts.judge(self.settings.ack) {
             // What to wait for may have changed with the settings, and belongs to the connection.
             Ok((info, wait)) if wait == open.fence.as_ref().map(|fence| fence.wait()).unwrap_or_default() => {
+                if let Some(fence) = &open.fence {
+                    fence.note_connected(facts.connected_replicas())?;
+                    self.on(&open, until, fence.prove(until)).await?;
+                }
                 Ok(info)
             }
             Ok(_) => {
