@@ -67,6 +67,7 @@ pub(crate) enum AgentError {
 pub(crate) async fn run(settings: Settings) -> Result<Exit, AgentError> {
     let http = Http::new(&settings.sending.target)?;
     let (metrics, registry) = Metrics::new();
+    metrics.label_files(settings.max_file_labels);
     let readiness = Readiness::default();
     readiness.require(CHECK);
     let gate = Gate::new(metrics.clone(), readiness.clone());

@@ -123,6 +123,9 @@ pub(crate) struct Args {
     /// How many of them are held open; the others, which have rested longest, are looked at once a second
     #[arg(long, default_value_t = 512, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_open_files: u32,
+    /// How many files have a series of their own in the metrics; the others are counted together as `other`
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pub(crate) max_file_labels: u32,
 
     /// The admin address: /metrics, /healthz, /readyz [default: 127.0.0.1:4804; with --once none]
     #[arg(long, value_name = "ADDRESS")]
@@ -186,6 +189,7 @@ pub(crate) struct Settings {
     pub(crate) sending: Sending,
     pub(crate) admin: Option<SocketAddr>,
     pub(crate) shutdown_timeout: Duration,
+    pub(crate) max_file_labels: usize,
 }
 
 impl Args {
@@ -207,6 +211,7 @@ impl Args {
             sending: self.sending.settings()?,
             admin,
             shutdown_timeout: self.shutdown_timeout,
+            max_file_labels: usize::try_from(self.max_file_labels).unwrap_or(usize::MAX),
         })
     }
 

@@ -1,4 +1,4 @@
-//! What is measured. Labels are bounded: statuses, reasons, and file names up to [`MAX_FILE_LABELS`].
+//! What is measured. Labels are bounded: statuses, reasons, and file names up to `--max-file-labels`.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -9,9 +9,7 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// How many files get a series of their own; the others are counted together as `other`.
-const MAX_FILE_LABELS: usize = 100;
-/// The label of those.
+/// The label of files that have no series of their own.
 const OTHER: &str = "other";
 
 /// A status of HTTP, or `none` for an attempt that got no whole answer.
@@ -68,6 +66,8 @@ pub(crate) struct Metrics {
 /// How far each file is behind.
 #[derive(Debug, Default)]
 struct Behind {
+    /// How many files get a series of their own; the others are counted together.
+    most: usize,
     /// The bytes, and whether the file has a series of its own.
     files: HashMap<String, (u64, bool)>,
     /// How many have one.
@@ -169,13 +169,29 @@ impl Metrics {
         self.lost_bytes.get_or_create(&Reason { reason }).inc_by(bytes);
     }
 
+    /// So many files get a series of their own from now on; before this is said, none.
+    pub(crate) fn label_files(&self, most: usize) {
+        let mut all = self.bytes_behind.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut all.most, most) == most {
+            return;
+        }
+        (all.labelled, all.other) = (0, 0);
+        self.behind.clear();
+        for (file, (bytes, _)) in std::mem::take(&mut all.files) {
+            self.note_behind(&mut all, &file, bytes);
+        }
+    }
+
     /// How far a file is behind.
     pub(crate) fn behind(&self, file: &str, bytes: u64) {
-        let mut all = self.bytes_behind.lock().unwrap_or_else(PoisonError::into_inner);
+        self.note_behind(&mut self.bytes_behind.lock().unwrap_or_else(PoisonError::into_inner), file, bytes);
+    }
+
+    fn note_behind(&self, all: &mut Behind, file: &str, bytes: u64) {
         let (before, own) = match all.files.get(file) {
             Some(known) => *known,
             None => {
-                let own = all.labelled < MAX_FILE_LABELS;
+                let own = all.labelled < all.most;
                 all.labelled += usize::from(own);
                 (0, own)
             }
@@ -220,19 +236,42 @@ impl Metrics {
 mod tests {
     use super::*;
 
+    fn shown(registry: &Registry) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+        text
+    }
+
     #[test]
     fn files_beyond_the_limit_are_counted_together() {
         let (metrics, registry) = Metrics::new();
-        for n in 0..MAX_FILE_LABELS + 3 {
+        metrics.label_files(100);
+        for n in 0..103 {
             metrics.behind(&format!("f{n}"), 10);
         }
         metrics.behind("f102", 5);
         metrics.forget("f101");
         metrics.behind("f0", 1);
         assert_eq!(metrics.behind_in_all(), 1 + 99 * 10 + 15);
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let text = shown(&registry);
         assert!(text.contains(r#"behind_bytes{file="other"} 15"#), "{text}");
         assert!(text.contains(r#"behind_bytes{file="f0"} 1"#), "{text}");
+    }
+
+    #[test]
+    fn the_limit_may_be_none_and_may_change() {
+        let (metrics, registry) = Metrics::new();
+        let series = || shown(&registry).lines().filter(|line| line.contains("behind_bytes{")).count();
+        metrics.label_files(0);
+        metrics.behind("a", 1);
+        metrics.behind("b", 2);
+        assert!(shown(&registry).contains(r#"behind_bytes{file="other"} 3"#), "{}", shown(&registry));
+        assert_eq!(series(), 1);
+        metrics.label_files(2);
+        assert!(shown(&registry).contains(r#"behind_bytes{file="a"} 1"#), "{}", shown(&registry));
+        assert_eq!(series(), 2);
+        metrics.label_files(0);
+        assert!(shown(&registry).contains(r#"behind_bytes{file="other"} 3"#), "{}", shown(&registry));
+        assert_eq!((series(), metrics.behind_in_all()), (1, 3));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! status ──► /status ──► Wake::Report ──► reader      files, losses, what is unsettled
-//!                   └──► gate, collectors, pace       what holds sending back, and until when
+//!                   └──► gate, rates, collectors     what holds sending back, and until when
 //! ```
 //!
 //! Limits: the reader answers between two turns, within [`PATIENCE`]; the answer has no more files than it follows.
@@ -67,7 +67,7 @@ async fn answer(State(asked): State<Asked>) -> Response {
     let Ok(Some(reading)) = tokio::time::timeout(PATIENCE, report(&asked.wake)).await else {
         return (StatusCode::SERVICE_UNAVAILABLE, "the reader doesn't answer just now\n").into_response();
     };
-    let Shared { post, collectors, pace, guidance, gate, .. } = &*asked.shared;
+    let Shared { post, collectors, pace, rates, guidance, gate, .. } = &*asked.shared;
     let down = collectors.which_are_down();
     let urls = post.addresses().zip(down);
     let status = Status {
@@ -76,7 +76,7 @@ async fn answer(State(asked): State<Asked>) -> Response {
         collectors: urls.map(|(url, down)| CollectorStatus { url: url.to_string(), down }).collect(),
         window_batches: pace.window(),
         linger_factor: guidance.stretch(),
-        held_back: gate.held_back(),
+        held_back: gate.held_back().or_else(|| rates.held_back()),
         reading,
     };
     axum::Json(status).into_response()

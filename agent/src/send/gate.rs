@@ -89,7 +89,8 @@ pub(crate) struct HeldBack {
     pub(crate) for_ms: u64,
 }
 
-fn millis(duration: Duration) -> u64 {
+/// Whole milliseconds.
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

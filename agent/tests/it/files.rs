@@ -1,7 +1,7 @@
 //! Real files on real file systems: the real logrotate, and a disk that is full.
 
 use crate::collector::Collector;
-use crate::process::{Place, messages, terminate, until};
+use crate::process::{Place, free_port, get, messages, terminate, until};
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -126,11 +126,6 @@ async fn logrotate_copies_and_truncates_and_the_copies_match() {
     rotated("copytruncate\ndelaycompress", "app.log*", true).await;
 }
 
-async fn get(admin: &str, path: &str) -> (u16, String) {
-    let answer = reqwest::get(format!("http://{admin}{path}")).await.unwrap();
-    (answer.status().as_u16(), answer.text().await.unwrap())
-}
-
 /// A real file system without room for the journal. It needs to be mounted, so this is for root.
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_full_disk_nothing_new_is_read_and_it_recovers_by_itself() {
@@ -140,8 +135,6 @@ async fn on_a_full_disk_nothing_new_is_read_and_it_recovers_by_itself() {
             drop(Command::new("umount").arg("--lazy").arg(&self.0).status());
         }
     }
-    // Another test may have been faster.
-    drop(rustls::crypto::ring::default_provider().install_default());
     let (place, collector) = (Place::new(), Collector::start().await);
     let state = place.path("state");
     std::fs::create_dir(&state).unwrap();
@@ -152,9 +145,7 @@ async fn on_a_full_disk_nothing_new_is_read_and_it_recovers_by_itself() {
         return;
     }
     let _mounted = Mounted(state.clone());
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let admin = listener.local_addr().unwrap().to_string();
-    drop(listener);
+    let admin = free_port();
     let file = place.lines("app.log", &messages(0..10));
     let agent = place.start(
         &collector.url(),

@@ -110,3 +110,16 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 pub(crate) fn messages(n: std::ops::Range<u32>) -> Vec<String> {
     n.map(|n| format!("line {n:04}")).collect()
 }
+
+/// An address of this machine that nobody listens at.
+pub(crate) fn free_port() -> String {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+/// Asks the admin address: status and body.
+pub(crate) async fn get(admin: &str, path: &str) -> (u16, String) {
+    // Another test may have been faster.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let answer = reqwest::get(format!("http://{admin}{path}")).await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}

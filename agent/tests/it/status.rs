@@ -1,14 +1,9 @@
 //! What a running agent says of itself.
 
 use crate::collector::Collector;
-use crate::process::{Place, messages, until};
+use crate::process::{Place, free_port, get, messages, until};
 use logweir_proto::answer::{Problem, ProblemCode};
 use serde_json::Value;
-use std::net::TcpListener;
-
-fn free_port() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
-}
 
 async fn status(place: &Place, admin: &str) -> (Option<i32>, Value) {
     let ended = place.command(&["status", "--json", "--admin", admin]).await;
@@ -68,5 +63,33 @@ async fn it_shows_each_file_and_what_holds_it_back() {
     for part in ["held back", "unauthenticated", "who are you?", "app.log", "1 batches"] {
         assert!(shown.out.contains(part), "{part}: {}", shown.out);
     }
+    drop(agent);
+}
+
+#[tokio::test]
+async fn a_rate_of_its_own_is_named_with_until_when_and_files_without_labels_are_counted_together() {
+    let (place, collector) = (Place::new(), Collector::start().await);
+    let file = place.lines("app.log", &messages(0..1_000));
+    let admin = free_port();
+    let flags = ["--admin", &admin, "--max-rate", "20", "--batch-events", "1000", "--max-file-labels", "0"];
+    let agent = place.start(&collector.url(), &[&flags[..], &[&file]].concat());
+    let mut last = (None, Value::Null);
+    for _ in 0..100 {
+        last = status(&place, &admin).await;
+        if last.1["held_back"]["reason"] == "max_rate" {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let held = &last.1["held_back"];
+    assert_eq!((last.0, &held["reason"], &held["is_pressure"]), (Some(0), &"max_rate".into(), &true.into()));
+    // 1,000 events at 20 a second, less what there was at the beginning.
+    let whole = held["since_ms"].as_u64().unwrap() + held["for_ms"].as_u64().unwrap();
+    assert!((45_000..=50_000).contains(&whole), "{held}");
+    let shown = place.command(&["status", "--admin", &admin]).await;
+    assert!(shown.out.contains("max_rate (--max-rate is 20 events a second)"), "{}", shown.out);
+    let metrics = get(&admin, "/metrics").await.1;
+    assert!(metrics.contains(r#"logweir_agent_behind_bytes{file="other"}"#), "{metrics}");
+    assert!(!metrics.contains("app.log"), "{metrics}");
     drop(agent);
 }
