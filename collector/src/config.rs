@@ -191,7 +191,13 @@ impl Args {
             ));
         }
         self.transport.validate(self.tokens.is_some())?;
-        let positive: [(&str, u64); 19] = [
+        if self.listen == self.admin && self.admin.port() != 0 {
+            return Err(format!(
+                "--listen and --admin are both {}: give each a port of its own, and keep --admin from the public",
+                self.admin
+            ));
+        }
+        let positive: [(&str, u64); 20] = [
             ("rate", self.rate),
             ("burst", self.burst.unwrap_or(1)),
             ("rate-bytes", self.rate_bytes),
@@ -208,6 +214,7 @@ impl Args {
             ("max-streams", self.transport.max_streams.into()),
             ("min-body-speed", self.min_body_speed),
             ("max-in-flight", count(self.max_in_flight)),
+            ("max-series", count(self.max_series)),
             ("decoders", self.decoders.map_or(1, count)),
             ("max-idempotency-keys", self.max_idempotency_keys),
             ("max-idempotency-bytes", self.max_idempotency_bytes),
@@ -375,6 +382,10 @@ mod tests {
         parse(&["--listen", "0.0.0.0:4801", "--insecure"]).validate().unwrap();
         parse(&["--listen", "0.0.0.0:4801", "--tokens", "f"]).validate().unwrap();
         parse(&["--listen", "[::1]:4801"]).validate().unwrap();
+        parse(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).validate().unwrap();
+        let message = parse(&["--listen", "127.0.0.1:4802"]).validate().unwrap_err();
+        assert!(message.contains("a port of its own"), "{message}");
+        assert!(parse(&["--max-series", "0"]).validate().unwrap_err().contains("--max-series"));
         let tls = ["--listen", "0.0.0.0:4801", "--tls-cert", "c", "--tls-key", "k"];
         let message = parse(&tls).validate().unwrap_err();
         assert!(message.contains("--client-ca"), "{message}");
