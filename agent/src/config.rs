@@ -8,7 +8,7 @@ pub(crate) use sending::{SendArgs, Sending};
 
 use crate::files::discover::Patterns;
 use crate::handoff::Guidance;
-use crate::settings::{From, Reading};
+use crate::settings::{From, Reading, Room};
 use clap::{Parser, Subcommand};
 use logweir_proto::Limits;
 use logweir_proto::limits::MAX_SERVICE_CHARS;
@@ -120,6 +120,10 @@ pub(crate) struct Args {
     /// named as lost; until then it takes room on the disk
     #[arg(long, value_parser = duration, default_value = "30m", value_name = "DURATION")]
     pub(crate) close_deleted: Duration,
+    /// The same, but after 10 s in which nothing of it could be read, while its file system has less room than this: a size,
+    /// or a part of the whole such as 1%; 0 never
+    #[arg(long, default_value = "1%", value_name = "SIZE-OR-PERCENT")]
+    pub(crate) close_deleted_below: Room,
     /// How many of them are held open; the others, which have rested longest, are looked at once a second
     #[arg(long, default_value_t = 512, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_open_files: u32,
@@ -303,6 +307,7 @@ impl Args {
             spool_bytes: self.spool_bytes,
             max_files: usize::try_from(self.max_files).unwrap_or(usize::MAX),
             close_deleted: self.close_deleted,
+            close_deleted_below: self.close_deleted_below,
             max_open_files: usize::try_from(self.max_open_files).unwrap_or(usize::MAX),
             scan_interval: SCAN_INTERVAL,
         })

@@ -53,6 +53,8 @@ pub(crate) struct Metrics {
     pub(crate) unsettled_batches: Gauge,
     /// 1 while the window of unsettled batches (or the spool) is full.
     pub(crate) reading_stopped: Gauge,
+    /// 1 while journal, records and spool can be written.
+    pub(crate) state_writable: Gauge,
     pub(crate) files: Gauge,
     pub(crate) open_files: Gauge,
     behind: Family<OfFile, Gauge>,
@@ -131,6 +133,11 @@ impl Metrics {
             "reading_stopped",
             "Whether reading stands still because a buffer is full",
             m.reading_stopped,
+        );
+        registry.register(
+            "state_writable",
+            "Whether the state directory can be written; while it can't, nothing new is read",
+            m.state_writable,
         );
         registry.register("files", "Files that are followed", m.files);
         registry.register("open_files", "Files and segments of the spool that are open", m.open_files);

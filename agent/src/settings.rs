@@ -7,8 +7,10 @@ use crate::journal::state::{FileEntry, Parsing};
 use jiff::tz::TimeZone;
 use logweir_proto::Level;
 use logweir_proto::line::{self, Format};
+use logweir_telemetry::config::size;
 use regex::bytes::Regex;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Where a file that is seen for the first time is read from, when the agent starts. Files that appear later, and
@@ -19,6 +21,38 @@ pub(crate) enum From {
     Beginning,
     /// Only what is written from now on.
     End,
+}
+
+/// How much room a file system has left.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Room {
+    /// In bytes.
+    Bytes(u64),
+    /// In hundredths of all that it holds.
+    Percent(f64),
+}
+
+impl Room {
+    /// Whether a file system of `all` bytes, of which `free` are left, has less. Of one that doesn't tell nobody knows.
+    pub(crate) fn is_more_than(self, free: u64, all: u64) -> bool {
+        match self {
+            Self::Bytes(bytes) => all > 0 && free < bytes,
+            #[expect(clippy::cast_precision_loss, reason = "a share of a disk needs no last byte")]
+            Self::Percent(percent) => (free as f64) * 100.0 < percent * all as f64,
+        }
+    }
+}
+
+impl FromStr for Room {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some(number) = text.strip_suffix('%') else { return size(text).map(Self::Bytes) };
+        match number.trim_end().parse() {
+            Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(Self::Percent(percent)),
+            _ => Err("a part of the whole is a number from 0 to 100 and %, such as 1%".to_owned()),
+        }
+    }
 }
 
 /// What the reading half must know.
@@ -76,6 +110,8 @@ pub(crate) struct Reading {
     pub(crate) max_files: usize,
     /// So long after it was deleted, a file that can't be read to its end is given up.
     pub(crate) close_deleted: Duration,
+    /// The same, but soon, where its file system has less room than this.
+    pub(crate) close_deleted_below: Room,
     /// The most files that are held open; others are looked at by their names.
     pub(crate) max_open_files: usize,
     /// How often the patterns are looked up, whatever wakes the reader in between.

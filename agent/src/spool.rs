@@ -18,8 +18,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::Sender;
 
@@ -45,6 +45,8 @@ struct Shared {
     full: AtomicBool,
     ended: AtomicBool,
     stop: AtomicBool,
+    /// Why it can't be written, while that is so.
+    trouble: Mutex<Option<String>>,
 }
 
 /// How the spool is bounded.
@@ -82,6 +84,7 @@ impl Spool {
             full: AtomicBool::new(false),
             ended: AtomicBool::new(stdin.is_none()),
             stop: AtomicBool::new(false),
+            trouble: Mutex::new(None),
         });
         let spool = Self { dir: dir.clone(), shared: Arc::clone(&shared) };
         if let Some(stdin) = stdin {
@@ -112,6 +115,11 @@ impl Spool {
     /// Whether stdin waits because the spool is full.
     pub(crate) fn is_full(&self) -> bool {
         self.shared.full.load(Ordering::Relaxed)
+    }
+
+    /// Why stdin waits, when the spool can't be written.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Its size on disk.
@@ -261,10 +269,13 @@ impl Writer {
                     bytes = &bytes[written..];
                     self.segment_len += length(written);
                     self.shared.bytes.fetch_add(length(written), Ordering::AcqRel);
+                    self.note(None);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    tracing::error!("cannot write the spool: {error}; stdin waits");
+                    self.note(Some(format!(
+                        "cannot write the spool: {error}; stdin waits, and it is tried again each second"
+                    )));
                     self.shared.full.store(true, Ordering::Relaxed);
                     std::thread::sleep(20 * PAUSE);
                     if self.shared.stop.load(Ordering::Acquire) {
@@ -273,6 +284,19 @@ impl Writer {
                 }
             }
         }
+    }
+
+    /// Whether it can be written; each change is said.
+    fn note(&self, trouble: Option<String>) {
+        let mut noted = self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if *noted == trouble {
+            return;
+        }
+        match &trouble {
+            Some(trouble) => tracing::error!("{trouble}"),
+            None => tracing::info!("the spool can be written again; stdin is read on"),
+        }
+        *noted = trouble;
     }
 
     fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {

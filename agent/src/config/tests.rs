@@ -120,3 +120,21 @@ fn help_teaches() {
         assert!(help.contains(word), "{word} is missing in {help}");
     }
 }
+
+#[test]
+fn room_is_a_size_or_a_part_of_the_whole() {
+    let room = |text: &str| text.parse::<Room>();
+    assert_eq!(room("64MiB"), Ok(Room::Bytes(64 << 20)));
+    assert_eq!(room("1.5%"), Ok(Room::Percent(1.5)));
+    for wrong in ["101%", "-1%", "%", "NaN%", "much"] {
+        assert!(room(wrong).is_err(), "{wrong}");
+    }
+    let percent = Room::Percent(1.0);
+    assert!(percent.is_more_than(9, 1000) && !percent.is_more_than(10, 1000));
+    assert!(Room::Bytes(10).is_more_than(9, 1000) && !Room::Bytes(10).is_more_than(10, 1000));
+    for never in [Room::Bytes(0), Room::Percent(0.0)] {
+        assert!(!never.is_more_than(0, 1000));
+    }
+    // A file system that doesn't tell has no size.
+    assert!(!percent.is_more_than(0, 0) && !Room::Bytes(10).is_more_than(0, 0));
+}

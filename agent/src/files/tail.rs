@@ -65,6 +65,8 @@ pub(crate) struct Tail {
     pub(crate) unlinked: bool,
     /// Since when that has been seen.
     pub(crate) unlinked_since: Option<Duration>,
+    /// When something of it was last read.
+    pub(crate) read_on: Duration,
     /// Whether a pattern matches it.
     pub(crate) matched: bool,
     /// Whether it is a segment of the spool.
@@ -183,6 +185,7 @@ impl Tail {
             drained: None,
             unlinked: metadata.nlink() == 0,
             unlinked_since: None,
+            read_on: Duration::ZERO,
             matched: true,
             spooled: false,
             active: Duration::ZERO,

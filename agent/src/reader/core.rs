@@ -434,12 +434,18 @@ impl Core {
         self.retry_at = Some(now.mono + RETRY);
     }
 
+    /// Why the state directory can't be written, journal or spool, while that is so.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.trouble.clone().or_else(|| self.spool.as_ref().and_then(Spool::trouble))
+    }
+
     fn show(&self) {
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.metrics.unsettled_batches.set(count(self.unsettled.len()));
         self.metrics.files.set(count(self.tails.len()));
         self.metrics.open_files.set(count(self.handles.count()));
         self.metrics.journal_bytes.set(i64::try_from(self.journal.len()).unwrap_or(i64::MAX));
+        self.metrics.state_writable.set(i64::from(self.trouble().is_none()));
         let stopped = self.is_window_full() || self.retry_at.is_some();
         self.metrics
             .reading_stopped

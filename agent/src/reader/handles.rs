@@ -22,11 +22,17 @@ use crate::files::discover::Match;
 use crate::files::identity::Key;
 use crate::files::tail::Tail;
 use crate::journal::recovery::Verdict;
+use crate::settings::Room;
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
+use std::time::Duration;
 
 /// A closed file is gone when so many scans have not found it: one alone can miss a file that is renamed just then.
 const GONE_AFTER: u32 = 3;
+
+/// A deleted file of which nothing was read for so long is in the way where its disk is full.
+const STUCK: Duration = Duration::from_secs(10);
 
 /// How often the folders are listed for files that have other names by now.
 const LISTINGS: usize = 2;
@@ -134,25 +140,55 @@ impl Core {
     /// Gives up files that were deleted so long ago that whoever did it wants their room back.
     pub(super) fn give_up_deleted(&mut self, now: Moment) {
         let limit = self.settings.close_deleted;
-        let due = |tail: &&Tail| {
-            let long = tail.unlinked_since.is_some_and(|since| now.mono.saturating_sub(since) >= limit);
-            long && !tail.spooled && !tail.dirty && !self.moved.contains_key(&tail.entry.key)
-        };
-        let due: Vec<Key> = self.tails.values().filter(due).map(|tail| tail.entry.key).collect();
+        let long =
+            |tail: &&Tail| tail.unlinked_since.is_some_and(|since| now.mono.saturating_sub(since) >= limit);
+        let due: Vec<Key> = self.hopeless().filter(long).map(|tail| tail.entry.key).collect();
+        let detail = "the file was deleted, and these bytes of it could not be read before --close-deleted; it is closed, so \
+                      that its room on the disk is free";
         for key in due {
-            let Some(tail) = self.tails.remove(&key) else { continue };
-            let (path, start, size) = (&tail.entry.path, tail.entry.offset, tail.size);
-            if size > start {
-                let detail = "the file was deleted, and these bytes of it could not be read before --close-deleted; it is \
-                              closed, so that its room on the disk is free";
-                self.lose(
-                    &Loss { reason: "deleted", path, start, end: Some(size), batch: None, detail },
-                    now,
-                );
-            }
-            self.metrics.forget(&path.to_string_lossy());
-            self.forget(key);
+            self.give_up(key, "deleted", detail, now);
         }
+    }
+
+    /// After a scan: gives up a deleted file of which nothing can be read just now, where its file system is full. One in
+    /// each: there may be room enough then. The one that was deleted first goes first.
+    pub(super) fn make_disk_room(&mut self, now: Moment) {
+        let stuck = |tail: &&Tail| {
+            let since = tail.unlinked_since.map(|since| since.max(tail.read_on));
+            since.is_some_and(|since| now.mono.saturating_sub(since) >= STUCK)
+        };
+        let stuck = self.hopeless().filter(stuck);
+        let mut oldest: BTreeMap<u64, (Option<Duration>, Key)> = BTreeMap::new();
+        for tail in stuck {
+            let (this, key) = ((tail.unlinked_since, tail.entry.key), tail.entry.key);
+            oldest.entry(key.device()).and_modify(|first| *first = this.min(*first)).or_insert(this);
+        }
+        let limit = self.settings.close_deleted_below;
+        for (_, key) in oldest.into_values() {
+            let full = |file: &File| is_full(file, limit).unwrap_or(false);
+            if self.tails.get(&key).and_then(Tail::handle).is_some_and(full) {
+                let detail = "the file was deleted and could not be read on, and its disk has less room than \
+                              --close-deleted-below; it is closed, so that its room is free";
+                self.give_up(key, "disk_full", detail, now);
+            }
+        }
+    }
+
+    /// Deleted files that may be given up: their places are in the journal.
+    fn hopeless(&self) -> impl Iterator<Item = &Tail> {
+        self.tails.values().filter(|tail| {
+            tail.unlinked && !tail.spooled && !tail.dirty && !self.moved.contains_key(&tail.entry.key)
+        })
+    }
+
+    fn give_up(&mut self, key: Key, reason: &'static str, detail: &str, now: Moment) {
+        let Some(tail) = self.tails.remove(&key) else { return };
+        let (path, start, size) = (&tail.entry.path, tail.entry.offset, tail.size);
+        if size > start {
+            self.lose(&Loss { reason, path, start, end: Some(size), batch: None, detail }, now);
+        }
+        self.metrics.forget(&path.to_string_lossy());
+        self.forget(key);
     }
 
     /// After a scan: files that are closed and have grown are held open again, where there is room.
@@ -169,4 +205,11 @@ impl Core {
             }
         }
     }
+}
+
+/// Whether the file system that holds this file has less room than this for those who aren't root.
+fn is_full(file: &File, limit: Room) -> io::Result<bool> {
+    let stat = rustix::fs::fstatvfs(file)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+    Ok(limit.is_more_than(bytes(stat.f_bavail), bytes(stat.f_blocks)))
 }

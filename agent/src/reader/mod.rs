@@ -98,7 +98,7 @@ impl Reader {
                 self.watch.folders(&folders);
             }
             self.hand_over(&sealed, now);
-            tell(self.core.trouble.clone().map_or(Ok(()), Err));
+            tell(self.core.trouble().map_or(Ok(()), Err));
             match next {
                 Next::Ended(ended) => return Ok(ended),
                 Next::Again => {}

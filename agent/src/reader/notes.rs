@@ -12,7 +12,7 @@ use std::path::Path;
 /// Bytes that can't be sent, or not any more.
 #[derive(Debug)]
 pub(super) struct Loss<'a> {
-    /// `truncated`, `replaced`, `deleted` or `maybe_counted`.
+    /// `truncated`, `replaced`, `deleted`, `disk_full`, `unreadable` or `maybe_counted`.
     pub(super) reason: &'static str,
     pub(super) path: &'a Path,
     pub(super) start: u64,

@@ -51,10 +51,8 @@ impl Core {
 
     /// Why nothing is read, if so.
     fn stands_still(&self) -> Option<String> {
-        if self.trouble.is_some() {
-            return self.trouble.clone();
-        }
-        self.is_window_full().then(|| "the window of unsettled batches is full".to_owned())
+        let full = || self.is_window_full().then(|| "the window of unsettled batches is full".to_owned());
+        self.trouble().or_else(full)
     }
 }
 

@@ -83,8 +83,12 @@ impl Core {
         if tail.changed.is_some_and(|(scan, _)| scan == self.scans) || self.may_be_copy(tail, now)? {
             return Ok(false);
         }
+        let before = tail.read_at;
         self.turn(tail, ending, now)?;
         tail.error = None;
+        if tail.read_at != before {
+            tail.read_on = now.mono;
+        }
         Ok(true)
     }
 

@@ -74,6 +74,7 @@ impl Core {
         }
         self.find_closed(&scan.files, now);
         self.open_grown(now);
+        self.make_disk_room(now);
         for (path, why) in scan.passed_over {
             self.say_once(&path, &format!("not followed: {why}"));
         }
@@ -205,7 +206,7 @@ impl Core {
         tail.spooled = spooled;
         // Before there was a journal, nothing was read that it could be a copy of.
         tail.is_own = self.is_first_run && self.scans <= 1;
-        tail.active = now.mono;
+        (tail.active, tail.read_on) = (now.mono, now.mono);
         if news {
             self.staged_files.insert(key, tail.entry.clone());
         }

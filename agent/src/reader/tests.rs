@@ -14,7 +14,7 @@ use super::{Next, start};
 use crate::files::tail::Patience;
 use crate::handoff::{Ended, Guidance, ReadError, Sealed, Settled, Wake};
 use crate::metrics::Metrics;
-use crate::settings::{From, Reading};
+use crate::settings::{From, Reading, Room};
 use jiff::tz::TimeZone;
 use logweir_proto::encoding::{Encoding, decode};
 use logweir_proto::line::Format;
@@ -74,6 +74,7 @@ impl Rig {
             max_files: 100,
             max_open_files: 50,
             close_deleted: Duration::from_secs(1800),
+            close_deleted_below: Room::Bytes(0),
             scan_interval: Duration::from_secs(1),
         };
         change(&mut settings);

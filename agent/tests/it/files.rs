@@ -1,7 +1,7 @@
-//! Real files on real file systems: the real logrotate, and a disk that is full.
+//! Files that the real logrotate rotates.
 
 use crate::collector::Collector;
-use crate::process::{Place, free_port, get, messages, terminate, until};
+use crate::process::{Place, messages, terminate, until};
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -124,71 +124,4 @@ async fn logrotate_creates_and_compresses_later_and_the_old_files_match() {
 #[tokio::test(flavor = "multi_thread")]
 async fn logrotate_copies_and_truncates_and_the_copies_match() {
     rotated("copytruncate\ndelaycompress", "app.log*", true).await;
-}
-
-/// A real file system without room for the journal. It needs to be mounted, so this is for root.
-#[tokio::test(flavor = "multi_thread")]
-async fn on_a_full_disk_nothing_new_is_read_and_it_recovers_by_itself() {
-    struct Mounted(PathBuf);
-    impl Drop for Mounted {
-        fn drop(&mut self) {
-            drop(Command::new("umount").arg("--lazy").arg(&self.0).status());
-        }
-    }
-    let (place, collector) = (Place::new(), Collector::start().await);
-    let state = place.path("state");
-    std::fs::create_dir(&state).unwrap();
-    let mut mount = Command::new("mount");
-    let mount = mount.args(["-t", "tmpfs", "-o", "size=512k", "tmpfs"]).arg(&state).output();
-    if !mount.is_ok_and(|done| done.status.success()) {
-        println!("SKIPPED: nothing can be mounted here, since that needs root");
-        return;
-    }
-    let _mounted = Mounted(state.clone());
-    let admin = free_port();
-    let file = place.lines("app.log", &messages(0..10));
-    let agent = place.start(
-        &collector.url(),
-        &["--admin", &admin, "--linger", "20ms", "--multiline-timeout", "100ms", &file],
-    );
-    until("all is taken", || collector.taken.messages().len() == 10).await;
-    assert_eq!(get(&admin, "/readyz").await.0, 200);
-
-    // All the room there is.
-    let mut filler = File::create(state.join("filler")).unwrap();
-    while filler.write_all(&[0; 512]).is_ok() {}
-    let (mut ready, mut written) = ((200, String::new()), 10);
-    // The journal's last page has some room left.
-    while ready.0 != 503 && written < 10_000 {
-        place.append("app.log", &messages(written..written + 10));
-        written += 10;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        ready = get(&admin, "/readyz").await;
-    }
-    assert!(ready.0 == 503 && ready.1.contains("cannot write the journal"), "{ready:?}");
-    let metrics = get(&admin, "/metrics").await.1;
-    assert!(metrics.contains("logweir_agent_reading_stopped 1"), "{metrics}");
-    let read = |metrics: &str| {
-        metrics.lines().find(|line| line.starts_with("logweir_agent_read_bytes_total")).unwrap().to_owned()
-    };
-    place.append("app.log", &messages(written..written + 500));
-    written += 500;
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    assert_eq!(read(&get(&admin, "/metrics").await.1), read(&metrics), "it has gone on reading");
-    assert!(collector.taken.count() < written as usize - 500, "nothing is sent that isn't in the journal");
-
-    drop(filler);
-    std::fs::remove_file(state.join("filler")).unwrap();
-    until("all is taken", || collector.taken.count() >= written as usize).await;
-    let mut expected = messages(0..written);
-    expected.sort();
-    assert!(collector.taken.messages() == expected);
-    assert_eq!(get(&admin, "/readyz").await.0, 200);
-    terminate(&agent).await;
-    let ended = crate::process::ended(agent).await;
-    assert!(
-        ended.log.contains("cannot write the journal") && ended.log.contains("can be written again"),
-        "{}",
-        ended.log
-    );
 }

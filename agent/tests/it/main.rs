@@ -7,8 +7,10 @@
 
 mod collector;
 mod collectors;
+mod disks;
 mod ending;
 mod files;
+mod mount;
 mod process;
 mod resend;
 mod status;

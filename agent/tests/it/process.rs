@@ -1,5 +1,7 @@
 //! The agent's binary with a state directory of its own.
 
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -8,6 +10,9 @@ use tokio::process::{Child, Command};
 
 /// How long anything may take before a test fails.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+/// A user and a group who own nothing.
+const NOBODY: u32 = 65_534;
 
 /// A folder with the state directory and what is tailed.
 pub(crate) struct Place(TempDir);
@@ -50,11 +55,33 @@ impl Place {
         self.start_with(collector, args, &[])
     }
 
+    /// With this on its stdin, which it reads.
+    pub(crate) fn start_reading(&self, collector: &str, args: &[&str], stdin: std::io::PipeReader) -> Child {
+        let (state, mut command) = (self.path("state"), Command::new(env!("CARGO_BIN_EXE_logweir-agent")));
+        let first = ["--collector", collector, "--timezone", "UTC", "--state-dir", state.to_str().unwrap()];
+        spawned(command.args(first).args(args).arg("-").env_clear().stdin(stdin))
+    }
+
     /// With these variables, and no others.
     pub(crate) fn start_with(&self, collector: &str, args: &[&str], environment: &[(&str, &str)]) -> Child {
         let state = self.path("state");
         let first = ["--collector", collector, "--timezone", "UTC", "--state-dir", state.to_str().unwrap()];
         Self::spawned(&[&first, args].concat(), environment)
+    }
+
+    /// As somebody who isn't root, whoever runs the tests. The state directory is theirs.
+    pub(crate) fn start_unprivileged(&self, collector: &str, args: &[&str]) -> Child {
+        let (state, program) = (self.path("state"), self.path("logweir-agent"));
+        // Others may not enter every folder that a checkout can be in.
+        std::fs::copy(env!("CARGO_BIN_EXE_logweir-agent"), &program).unwrap();
+        let mut command = Command::new(program);
+        if std::fs::metadata(self.0.path()).unwrap().uid() == 0 {
+            std::fs::set_permissions(self.0.path(), Permissions::from_mode(0o755)).unwrap();
+            std::os::unix::fs::chown(&state, Some(NOBODY), Some(NOBODY)).unwrap();
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        let first = ["--collector", collector, "--timezone", "UTC", "--state-dir", state.to_str().unwrap()];
+        spawned(command.args(first).args(args).env_clear())
     }
 
     /// With these arguments, and no others.
@@ -67,21 +94,17 @@ impl Place {
     }
 
     fn spawned(args: &[&str], environment: &[(&str, &str)]) -> Child {
-        Command::new(env!("CARGO_BIN_EXE_logweir-agent"))
-            .args(args)
-            .env_clear()
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap()
+        let mut command = Command::new(env!("CARGO_BIN_EXE_logweir-agent"));
+        spawned(command.args(args).env_clear().envs(environment.iter().copied()).stdin(Stdio::null()))
     }
 
     pub(crate) async fn run(&self, collector: &str, args: &[&str]) -> Ended {
         ended(self.start(collector, args)).await
     }
+}
+
+fn spawned(command: &mut Command) -> Child {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap()
 }
 
 /// Waits for its end.

@@ -355,10 +355,15 @@ impl Life {
             }
         }
         self.rig.pass(ms);
-        self.rig.step();
+        self.step();
+    }
+
+    fn step(&mut self) -> Next {
+        let next = self.rig.step();
         if self.rig.ended.is_some() {
             self.ended();
         }
+        next
     }
 
     /// Whether an agent is there that isn't about to end.
@@ -368,6 +373,8 @@ impl Life {
 
     fn look(&mut self) {
         self.pass(1000);
+        // What is begun is done at once: a step writes down what it lost before the next one reads on.
+        while self.reads() && self.step() == Next::Again {}
         if !self.reads() {
             return;
         }

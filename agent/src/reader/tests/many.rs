@@ -218,3 +218,49 @@ fn a_deleted_file_that_cannot_be_read_for_long_is_closed_and_its_rest_named() {
     rig.drain();
     assert_eq!(rig.losses().len(), 1);
 }
+
+#[test]
+fn on_a_full_disk_a_deleted_file_is_given_up_when_it_cannot_be_read_on_and_never_one_that_is() {
+    let mut rig = Rig::started(|settings| {
+        settings.window_batches = 1;
+        settings.close_deleted_below = Room::Percent(100.0);
+    });
+    for number in 0..2 {
+        rig.append(&name(number), text(&numbered(100 * number..100 * number + 60)));
+    }
+    rig.run(2000);
+    for number in 0..2 {
+        delete(&rig.path(&name(number)));
+        rig.run(1000);
+    }
+    // A batch in three seconds is slow, but each of the two has its turn within ten.
+    for _ in 0..13 {
+        rig.run(3000);
+        rig.settle_all();
+    }
+    assert!(rig.losses().is_empty(), "{:?}", rig.losses());
+    rig.drain();
+    assert_eq!((rig.core().handles.count(), rig.messages().len()), (0, 120));
+    rig.append(&name(2), text(&numbered(200..230)));
+    rig.append(&name(3), text(&numbered(300..330)));
+    rig.run(2000);
+    for number in 2..4 {
+        delete(&rig.path(&name(number)));
+    }
+    rig.run(9000);
+    assert!(rig.losses().is_empty(), "{:?}", rig.losses());
+    rig.run(4000);
+    let losses = rig.losses();
+    assert_eq!(losses.len(), 2, "{losses:?}");
+    assert!(losses.iter().all(|loss| loss["reason"] == "disk_full"), "{losses:?}");
+    assert_eq!(rig.core().handles.count(), 0);
+    // What was read of them is sent, and the rest is named.
+    rig.drain();
+    let lost: u64 =
+        losses.iter().map(|loss| loss["end"].as_u64().unwrap() - loss["start"].as_u64().unwrap()).sum();
+    let line = "line 200\n".len() as u64;
+    assert_eq!(rig.messages().len() as u64 - 120 + lost / line, 60);
+    rig.restart();
+    rig.drain();
+    assert_eq!(rig.losses().len(), 2);
+}
