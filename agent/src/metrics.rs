@@ -61,6 +61,8 @@ pub(crate) struct Metrics {
     rejects: Family<Reason, Counter>,
     lost_bytes: Family<Reason, Counter>,
     pub(crate) journal_bytes: Gauge,
+    pub(crate) journal_syncs: Counter,
+    pub(crate) journal_sync_time: Counter<f64, AtomicU64>,
     pub(crate) spool_bytes: Gauge,
     bytes_behind: Arc<Mutex<Behind>>,
 }
@@ -149,6 +151,13 @@ impl Metrics {
             m.lost_bytes,
         );
         registry.register("journal_bytes", "Size of the journal", m.journal_bytes);
+        registry.register("journal_syncs", "How often the journal was made durable", m.journal_syncs);
+        registry.register_with_unit(
+            "journal_sync",
+            "Time that the reader waited for the disk to make its journal durable",
+            Unit::Seconds,
+            m.journal_sync_time,
+        );
         registry.register("spool_bytes", "Size of the spool of stdin", m.spool_bytes);
     }
 

@@ -55,6 +55,20 @@ pub(crate) enum Command {
     Load(LoadArgs),
     /// A file through agent, collector, Redis and workers into Postgres, with CPU and memory of each process
     Path(PathArgs),
+    /// What an agent costs: at rest, at full speed, and beyond its quota
+    #[command(subcommand)]
+    Agent(AgentCommand),
+}
+
+/// `agent`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AgentCommand {
+    /// CPU, wake-ups and memory of an agent whose files are all quiet
+    Idle(IdleArgs),
+    /// Events per second, CPU, memory and the share of fsyncs, when an agent has a backlog in many files
+    Speed(SpeedArgs),
+    /// Many agents that have more to send than their quota: how near to it they come, and how often they are refused
+    Quota(QuotaArgs),
 }
 
 /// `worker`.
@@ -204,6 +218,66 @@ pub(crate) struct PathArgs {
     #[arg(long, value_enum, default_value_t = Keys::Hot)]
     pub(crate) keys: Keys,
     /// A further argument for the agent, such as --agent-arg=--batch-events=1000; may be given several times
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    pub(crate) agent_arg: Vec<String>,
+}
+
+/// `agent idle`.
+#[derive(Debug, Parser)]
+pub(crate) struct IdleArgs {
+    /// How many files are followed
+    #[arg(long, default_value_t = 1_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub(crate) files: u64,
+    /// How long it is looked at
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "40s", value_name = "DURATION")]
+    pub(crate) duration: Duration,
+    /// A further argument for the agent; may be given several times
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    pub(crate) agent_arg: Vec<String>,
+}
+
+/// `agent speed`.
+#[derive(Debug, Parser)]
+pub(crate) struct SpeedArgs {
+    /// How many files hold the backlog
+    #[arg(long, default_value_t = 1_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub(crate) files: u64,
+    /// Lines in each file
+    #[arg(long, default_value_t = 2_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) lines: u64,
+    /// How often with the state directory on the disk (of --dir), and in memory
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100))]
+    pub(crate) rounds: u64,
+    /// A file system in memory, where a sync costs nothing
+    #[arg(long, default_value = "/dev/shm", value_name = "DIR")]
+    pub(crate) memory_dir: PathBuf,
+    /// A further argument for the agent; may be given several times
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    pub(crate) agent_arg: Vec<String>,
+}
+
+/// `agent quota`.
+#[derive(Debug, Parser)]
+pub(crate) struct QuotaArgs {
+    /// How many agents, each a process of its own
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=200))]
+    pub(crate) agents: u64,
+    /// Each agent's quota, in events per second
+    #[arg(long, default_value_t = 500, value_name = "EVENTS", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub(crate) rate: u64,
+    /// How many times its quota each agent's application writes
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100))]
+    pub(crate) times: u64,
+    /// How long they may take to settle
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "30s", value_name = "DURATION")]
+    pub(crate) settle: Duration,
+    /// How long each row is
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "60s", value_name = "DURATION")]
+    pub(crate) duration: Duration,
+    /// How many rows
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100))]
+    pub(crate) rows: u64,
+    /// A further argument for the agents; may be given several times
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     pub(crate) agent_arg: Vec<String>,
 }

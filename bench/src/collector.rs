@@ -30,7 +30,7 @@ const BODIES: u64 = 8;
 /// When something doesn't start or answer.
 pub(crate) async fn run(args: &CollectorArgs, place: &Place) -> anyhow::Result<Report> {
     let redis = Redis::start(place).await?;
-    let mut machine = Machine::look(place, &redis, None).await?;
+    let mut machine = Machine::look(place, Some(&redis), None).await?;
     let mut queue = redis.connect().await?;
     let mut collector = services::collector(place, &redis, Some(CORE), &services::no_quota())?;
     collector.ready().await?;

@@ -50,7 +50,7 @@ pub(crate) struct Seen {
 /// When something doesn't start or answer.
 pub(crate) async fn run(args: &FairnessArgs, place: &Place) -> anyhow::Result<Report> {
     let redis = Redis::start(place).await?;
-    let mut machine = Machine::look(place, &redis, None).await?;
+    let mut machine = Machine::look(place, Some(&redis), None).await?;
     let mut queue = redis.connect().await?;
     let quota = [format!("--rate={}", args.rate), "--rate-bytes=1GiB".to_owned(), "--hold=0s".to_owned()];
     let mut collector = services::collector(place, &redis, None, &quota)?;

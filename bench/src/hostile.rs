@@ -24,7 +24,7 @@ use uuid::Uuid;
 /// When something doesn't start or answer.
 pub(crate) async fn run(args: &HostileArgs, place: &Place) -> anyhow::Result<Report> {
     let redis = Redis::start(place).await?;
-    let mut machine = Machine::look(place, &redis, None).await?;
+    let mut machine = Machine::look(place, Some(&redis), None).await?;
     let mut depth = redis.connect().await?;
     let mut collector = services::collector(place, &redis, None, &services::no_quota())?;
     collector.ready().await?;

@@ -51,16 +51,20 @@ impl Connection {
             .header("Logweir-Agent", agent)
             .header("Logweir-Batch", batch)
             .body(Full::new(body))?;
+        Ok(self.send(request).await?.0)
+    }
+
+    async fn get(&mut self, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
+        let request = Request::get(path).header("Host", &self.host).body(Full::default())?;
         self.send(request).await
     }
 
-    async fn send(&mut self, request: Request<Full<Bytes>>) -> anyhow::Result<StatusCode> {
+    async fn send(&mut self, request: Request<Full<Bytes>>) -> anyhow::Result<(StatusCode, Bytes)> {
         let answer = async {
             self.sender.ready().await?;
             let response = self.sender.send_request(request).await?;
             let status = response.status();
-            response.into_body().collect().await?;
-            anyhow::Ok(status)
+            anyhow::Ok((status, response.into_body().collect().await?.to_bytes()))
         };
         tokio::time::timeout(LIMIT, answer).await.context("no answer")?
     }
@@ -68,10 +72,16 @@ impl Connection {
 
 /// Whether a service says that it can do its job.
 pub(crate) async fn is_ready(admin: SocketAddr) -> bool {
-    let status = async {
-        let mut connection = Connection::open(admin).await?;
-        let host = connection.host.clone();
-        connection.send(Request::get("/readyz").header("Host", host).body(Full::default())?).await
-    };
-    status.await.is_ok_and(|status: StatusCode| status == StatusCode::OK)
+    let answer = async { Connection::open(admin).await?.get("/readyz").await };
+    answer.await.is_ok_and(|(status, _)| status == StatusCode::OK)
+}
+
+/// What stands there.
+///
+/// # Errors
+/// When there is no such answer.
+pub(crate) async fn get(from: SocketAddr, path: &str) -> anyhow::Result<String> {
+    let (status, body) = Connection::open(from).await?.get(path).await?;
+    anyhow::ensure!(status == StatusCode::OK, "{path} is answered with {status}");
+    Ok(String::from_utf8_lossy(&body).into_owned())
 }

@@ -17,7 +17,7 @@ pub(crate) struct Machine {
     kernel: String,
     /// The build profile of the services.
     profile: String,
-    redis: String,
+    redis: Option<String>,
     postgres: Option<String>,
     before: Mood,
     after: Option<Mood>,
@@ -48,7 +48,7 @@ impl Machine {
     /// When a server doesn't answer, or nothing can be written.
     pub(crate) async fn look(
         place: &Place,
-        redis: &Redis,
+        redis: Option<&Redis>,
         postgres: Option<&Postgres>,
     ) -> anyhow::Result<Self> {
         Ok(Self {
@@ -61,7 +61,10 @@ impl Machine {
                 / 1024,
             kernel: line("/proc/sys/kernel/osrelease"),
             profile: place.profile(),
-            redis: redis.describe().await?,
+            redis: match redis {
+                Some(redis) => Some(redis.describe().await?),
+                None => None,
+            },
             postgres: match postgres {
                 Some(postgres) => Some(postgres.describe().await?),
                 None => None,
@@ -93,11 +96,13 @@ impl fmt::Display for Machine {
                 writeln!(f, "{when}: load average {load_average}; a sync of 4 KiB takes {sync_ms} ms")?;
             }
         }
-        writeln!(f, "build: {}; Redis {}", self.profile, self.redis)?;
-        match &self.postgres {
-            Some(postgres) => writeln!(f, "Postgres {postgres}"),
-            None => Ok(()),
+        writeln!(f, "build: {}", self.profile)?;
+        for (name, server) in [("Redis", &self.redis), ("Postgres", &self.postgres)] {
+            if let Some(server) = server {
+                writeln!(f, "{name} {server}")?;
+            }
         }
+        Ok(())
     }
 }
 

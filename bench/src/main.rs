@@ -10,6 +10,7 @@
 //! and compares within one run, and asserts no timing. It ends what it started, however it ends itself, and every
 //! load has an end in count and in time.
 
+mod agent;
 mod args;
 mod attack;
 mod clock;
@@ -27,10 +28,11 @@ mod queue;
 mod reaper;
 mod servers;
 mod services;
+mod sink;
 mod takeover;
 mod worker;
 
-use args::{Args, Command};
+use args::{AgentCommand, Args, Command};
 use clap::Parser as _;
 use output::Report;
 use std::io::Write as _;
@@ -121,5 +123,8 @@ async fn run(args: &Args) -> anyhow::Result<Report> {
         Command::Fairness(what) => Box::pin(fairness::run(what, &place)).await,
         Command::Load(_) => anyhow::bail!("this makes no report"),
         Command::Path(what) => Box::pin(path::run(what, &place)).await,
+        Command::Agent(AgentCommand::Idle(what)) => Box::pin(agent::idle::run(what, &place)).await,
+        Command::Agent(AgentCommand::Speed(what)) => Box::pin(agent::speed::run(what, &place)).await,
+        Command::Agent(AgentCommand::Quota(what)) => Box::pin(agent::quota::run(what, &place)).await,
     }
 }

@@ -23,7 +23,7 @@ pub(crate) async fn run(args: &PathArgs, place: &Place) -> anyhow::Result<Report
 
     let (redis, postgres) = tokio::try_join!(Redis::start(place), Postgres::start(place))?;
     services::migrate(place, &postgres).await?;
-    let mut machine = Machine::look(place, &redis, Some(&postgres)).await?;
+    let mut machine = Machine::look(place, Some(&redis), Some(&postgres)).await?;
     let database = postgres.connect().await?;
     let mut collector = services::collector(place, &redis, None, &services::no_quota())?;
     let mut all = Vec::new();
@@ -31,7 +31,10 @@ pub(crate) async fn run(args: &PathArgs, place: &Place) -> anyhow::Result<Report
         let name = format!("worker {number}");
         all.push((services::worker(place, &redis, &postgres, &name, &[])?, name));
     }
-    let mut agent = services::agent(place, collector.listen, &tail, &args.agent_arg)?;
+    let (state, pattern) = (place.folder("agent-state")?, tail.join("*.log"));
+    let tailing =
+        services::Tailing { id: "agent", collector: collector.listen, state: &state, pattern: &pattern };
+    let mut agent = services::agent(place, &tailing, &args.agent_arg)?;
     collector.ready().await?;
     for (worker, _) in &mut all {
         worker.ready().await?;

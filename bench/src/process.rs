@@ -5,6 +5,7 @@ use crate::reaper;
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::ops::Sub;
@@ -47,6 +48,30 @@ pub(crate) struct Usage {
     pub(crate) cpu: Duration,
     /// The most memory that the largest of them held, in bytes.
     pub(crate) peak_bytes: u64,
+}
+
+/// Bytes of memory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Memory {
+    /// All that is in memory just now.
+    pub(crate) resident: u64,
+    /// The most that it was.
+    pub(crate) peak: u64,
+    /// What isn't of a file: heap and stacks.
+    pub(crate) own: u64,
+    /// With its share only of what other processes have in memory too.
+    pub(crate) proportional: u64,
+}
+
+/// One thread.
+#[derive(Debug, Clone)]
+pub(crate) struct Thread {
+    /// As the system shows it.
+    pub(crate) name: String,
+    /// User and system time.
+    pub(crate) cpu: Duration,
+    /// How often it waited for something, and so was woken.
+    pub(crate) wakes: u64,
 }
 
 impl Sub for Usage {
@@ -148,6 +173,37 @@ impl Process {
         }
     }
 
+    /// The memory that it holds now.
+    pub(crate) fn memory(&self) -> Memory {
+        let read = |name: &str| {
+            std::fs::read_to_string(format!("/proc/{}/{name}", self.child.id())).unwrap_or_default()
+        };
+        let (status, rollup) = (read("status"), read("smaps_rollup"));
+        Memory {
+            resident: kib(&status, "VmRSS:"),
+            peak: kib(&status, "VmHWM:"),
+            own: kib(&status, "RssAnon:"),
+            proportional: kib(&rollup, "Pss:"),
+        }
+    }
+
+    /// What each of its threads has done since it was started.
+    pub(crate) fn threads(&self) -> BTreeMap<u32, Thread> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id()));
+        let ids = tasks.into_iter().flatten().flatten();
+        ids.filter_map(|entry| {
+            let read = |name: &str| std::fs::read_to_string(entry.path().join(name)).ok();
+            let (schedstat, status) = (read("schedstat")?, read("status")?);
+            let thread = Thread {
+                name: read("comm")?.trim().to_owned(),
+                cpu: Duration::from_nanos(schedstat.split(' ').next()?.parse().ok()?),
+                wakes: value(&status, "voluntary_ctxt_switches:"),
+            };
+            Some((entry.file_name().to_str()?.parse().ok()?, thread))
+        })
+        .collect()
+    }
+
     fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         if let Some(id) = id
@@ -206,9 +262,17 @@ fn ticks(id: u32, fields: usize) -> Option<Duration> {
 }
 
 fn peak_bytes(id: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().trim_end_matches("kB").trim().parse::<u64>().ok().map(|kib| kib * 1024)
+    Some(kib(&std::fs::read_to_string(format!("/proc/{id}/status")).ok()?, "VmHWM:"))
+}
+
+/// A line's number of kB, in bytes.
+fn kib(text: &str, name: &str) -> u64 {
+    value(text, name) * 1024
+}
+
+fn value(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    line.trim().trim_end_matches("kB").trim().parse().unwrap_or(0)
 }
 
 /// The children. Postgres' work is done by them.

@@ -35,6 +35,14 @@ impl Service {
         Ok(Self { process: Process::start(spec, place.path())?, admin, listen: admin })
     }
 
+    /// What it tells of itself.
+    ///
+    /// # Errors
+    /// When it doesn't answer.
+    pub(crate) async fn metrics(&self) -> anyhow::Result<Metrics> {
+        Ok(Metrics(http::get(self.admin, "/metrics").await?))
+    }
+
     /// Waits until it can do its job.
     ///
     /// # Errors
@@ -45,6 +53,20 @@ impl Service {
             Ok(http::is_ready(self.admin).await)
         })
         .await
+    }
+}
+
+/// The text of `/metrics`.
+#[derive(Debug)]
+pub(crate) struct Metrics(String);
+
+impl Metrics {
+    /// The sum of the series that begin so: `name{label="…"` or `name `.
+    pub(crate) fn sum(&self, beginning: &str) -> f64 {
+        let lines = self.0.lines().filter(|line| line.starts_with(beginning));
+        lines
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .fold(0.0, |sum, value| sum + value)
     }
 }
 
@@ -88,22 +110,30 @@ pub(crate) fn collector(
     Ok(service)
 }
 
-/// An agent on all files of `tail`.
+/// Where an agent reads, keeps its state, and sends to.
+#[derive(Debug)]
+pub(crate) struct Tailing<'a> {
+    /// Its ID.
+    pub(crate) id: &'a str,
+    /// Its collector.
+    pub(crate) collector: SocketAddr,
+    /// Its state directory.
+    pub(crate) state: &'a Path,
+    /// What it follows.
+    pub(crate) pattern: &'a Path,
+}
+
+/// An agent with further flags.
 ///
 /// # Errors
 /// When it can't be started.
-pub(crate) fn agent(
-    place: &Place,
-    collector: SocketAddr,
-    tail: &Path,
-    flags: &[String],
-) -> anyhow::Result<Service> {
-    let state = place.folder("agent")?;
-    let mut args = vec!["--collector".to_owned(), format!("http://{collector}"), "--id=bench".to_owned()];
+pub(crate) fn agent(place: &Place, tailing: &Tailing<'_>, flags: &[String]) -> anyhow::Result<Service> {
+    let Tailing { id, collector, state, pattern } = tailing;
+    let mut args = vec!["--collector".to_owned(), format!("http://{collector}"), format!("--id={id}")];
     args.extend(["--state-dir".to_owned(), state.display().to_string()]);
     args.extend_from_slice(flags);
-    args.push(tail.join("*.log").display().to_string());
-    Service::start(place, "logweir-agent", "agent", &args, None)
+    args.push(pattern.display().to_string());
+    Service::start(place, "logweir-agent", id, &args, None)
 }
 
 /// Brings Postgres' schema up to date, so that no measurement pays for that.

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 pub(crate) async fn run(args: &TakeoverArgs, place: &Place) -> anyhow::Result<Report> {
     let (redis, postgres) = tokio::try_join!(Redis::start(place), Postgres::start(place))?;
     services::migrate(place, &postgres).await?;
-    let mut machine = Machine::look(place, &redis, Some(&postgres)).await?;
+    let mut machine = Machine::look(place, Some(&redis), Some(&postgres)).await?;
     let mut times = Vec::new();
     let mut wrong = Vec::new();
     for run in 0..args.runs {

@@ -39,7 +39,7 @@ struct Bench<'a> {
 pub(crate) async fn run(args: &WorkerArgs, place: &Place) -> anyhow::Result<Report> {
     let (redis, postgres) = tokio::try_join!(Redis::start(place), Postgres::start(place))?;
     services::migrate(place, &postgres).await?;
-    let mut machine = Machine::look(place, &redis, Some(&postgres)).await?;
+    let mut machine = Machine::look(place, Some(&redis), Some(&postgres)).await?;
     let mut queue = redis.connect().await?;
     let database = postgres.connect().await?;
 

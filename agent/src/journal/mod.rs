@@ -23,6 +23,7 @@ use state::{Delta, State};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// A smaller journal is never compacted while the agent runs.
 pub(crate) const COMPACT_BYTES: u64 = 1 << 20;
@@ -36,8 +37,23 @@ pub(crate) struct Journal {
     file: Option<Open>,
     /// What was committed since the last fsync.
     unsynced: bool,
+    syncs: Syncs,
     #[cfg(test)]
     pub(crate) fails: bool,
+}
+
+/// What was waited for the disk.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Syncs {
+    pub(crate) count: u64,
+    pub(crate) time: Duration,
+}
+
+impl Syncs {
+    fn since(&mut self, begun: Instant) {
+        self.count += 1;
+        self.time += begun.elapsed();
+    }
 }
 
 #[derive(Debug)]
@@ -79,6 +95,7 @@ impl Journal {
             state,
             file: None,
             unsynced: false,
+            syncs: Syncs::default(),
             #[cfg(test)]
             fails: false,
         };
@@ -104,6 +121,11 @@ impl Journal {
     /// The file's size, in bytes.
     pub(crate) fn len(&self) -> u64 {
         self.file.as_ref().map_or(0, |open| open.len)
+    }
+
+    /// How often, and how long, the disk was waited for since it was last asked.
+    pub(crate) fn take_syncs(&mut self) -> Syncs {
+        std::mem::take(&mut self.syncs)
     }
 
     /// Changes the state, and appends the change. When that fails the state is changed nevertheless, and
@@ -133,7 +155,9 @@ impl Journal {
         if !self.unsynced {
             return Ok(());
         }
+        let begun = Instant::now();
         let result = if self.failing() { Err(failed()) } else { open.file.sync_data() };
+        self.syncs.since(begun);
         if result.is_err() {
             self.distrust();
         } else {
@@ -156,11 +180,12 @@ impl Journal {
         let mut bytes = format::header();
         push(&mut bytes, &self.state.snapshot())?;
         let len = u64::try_from(bytes.len()).map_err(io::Error::other)?;
-        let temporary = self.path.with_extension("new");
+        let (temporary, begun) = (self.path.with_extension("new"), Instant::now());
         let file = replace(&self.path, &temporary, &bytes).inspect_err(|_| {
             // Best effort: the next attempt begins by truncating it.
             drop(std::fs::remove_file(&temporary));
         })?;
+        self.syncs.since(begun);
         self.file = Some(Open { file, len, compacted: len });
         self.unsynced = false;
         Ok(())

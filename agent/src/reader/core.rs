@@ -439,7 +439,10 @@ impl Core {
         self.trouble.clone().or_else(|| self.spool.as_ref().and_then(Spool::trouble))
     }
 
-    fn show(&self) {
+    fn show(&mut self) {
+        let syncs = self.journal.take_syncs();
+        self.metrics.journal_syncs.inc_by(syncs.count);
+        self.metrics.journal_sync_time.inc_by(syncs.time.as_secs_f64());
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.metrics.unsettled_batches.set(count(self.unsettled.len()));
         self.metrics.files.set(count(self.tails.len()));
