@@ -11,6 +11,7 @@
 
 use super::identity::{Checksum, FINGERPRINT_BYTES, GUARD_BYTES, Key, Stamp, born};
 use super::lines::Splitter;
+use super::trail::Trail;
 use crate::batch::{Source, length};
 use crate::journal::state::FileEntry;
 use logweir_proto::line::{Carry, Keys, Origin, State};
@@ -37,6 +38,8 @@ pub(crate) struct Tail {
     guard: Vec<u8>,
     /// Whether the entry's checksum of them is still to be made.
     guard_moved: bool,
+    /// Some of the places that were passed.
+    pub(crate) trail: Trail,
     /// The size at the last look.
     pub(crate) size: u64,
     /// The size at the look before; and to what, and from what, the file was seen to shrink.
@@ -155,6 +158,8 @@ impl Tail {
     ) -> io::Result<Self> {
         let metadata = file.metadata()?;
         let guard = before(&file, entry.offset, GUARD_BYTES)?;
+        let mut trail = Trail::default();
+        trail.pass(entry.offset, entry.guard);
         let source = Source {
             content,
             key: entry.key,
@@ -170,6 +175,7 @@ impl Tail {
             read_at: entry.offset,
             guard,
             guard_moved: false,
+            trail,
             entry,
             size: metadata.size(),
             previous: metadata.size(),
@@ -254,6 +260,8 @@ impl Tail {
         self.entry.offset = other.offset;
         self.entry.guard = other.guard;
         self.entry.fingerprint = other.fingerprint;
+        self.trail.clear();
+        self.trail.pass(other.offset, other.guard);
         (self.entry.carry_ms, self.entry.timed) = (other.carry_ms, other.timed);
         self.entry.parser = other.parser;
         self.left = Left::Nothing;
@@ -492,6 +500,7 @@ impl Tail {
     /// The entry as the journal shall have it.
     pub(crate) fn place(&mut self) -> FileEntry {
         self.settle_guard();
+        self.trail.pass(self.entry.offset, self.entry.guard);
         self.dirty = false;
         self.entry.clone()
     }
@@ -511,6 +520,7 @@ impl Tail {
         self.read_at = 0;
         self.guard.clear();
         self.guard_moved = false;
+        self.trail.clear();
         self.entry.offset = 0;
         self.entry.parser = State::default();
         self.entry.guard = Checksum::of(&[]);

@@ -16,7 +16,9 @@
 
 use super::core::{Core, GRACE, Moment};
 use super::scan::open;
+use crate::files::identity::{Checksum, GUARD_BYTES};
 use crate::files::tail::{Tail, before, head};
+use crate::files::trail::Trail;
 use crate::journal::state::FileEntry;
 use logweir_proto::line::service_of_path;
 use std::fs::File;
@@ -42,6 +44,34 @@ pub(super) fn holds_content(entry: &FileEntry, file: &File) -> io::Result<bool> 
         && entry.guard.is_of(&before(file, entry.offset, entry.guard.len())?))
 }
 
+/// The entry of `file` when it holds less than what was read of the entry's content: what was written between the copy
+/// and the truncation was read before it was gone. All of the copy was read then.
+///
+/// # Errors
+/// When it can't be read.
+fn as_part(entry: &FileEntry, trail: &Trail, file: &File) -> io::Result<Option<FileEntry>> {
+    let len = file.metadata()?.len();
+    let Some((place, guard)) = trail.within(len).filter(|_| len < entry.offset) else { return Ok(None) };
+    let head = head(file)?;
+    let known = entry.fingerprint;
+    let begins = known.begins(&head) || known.len() > head.len();
+    if !begins || !guard.is_of(&before(file, place, guard.len())?) {
+        return Ok(None);
+    }
+    cut_off(entry, file, len).map(Some)
+}
+
+/// The entry as it is when `len` bytes are all that there is, in `file`.
+///
+/// # Errors
+/// When it can't be read.
+pub(super) fn cut_off(entry: &FileEntry, file: &File, len: u64) -> io::Result<FileEntry> {
+    let (head, known) = (head(file)?, entry.fingerprint);
+    let fingerprint = if known.len() > head.len() { Checksum::of(&head) } else { known };
+    let guard = Checksum::of(&before(file, len, GUARD_BYTES)?);
+    Ok(FileEntry { offset: len, fingerprint, guard, ..entry.clone() })
+}
+
 impl Core {
     /// Whether a file has to wait, since it may be a copy of what was read already.
     pub(super) fn may_be_copy(&self, tail: &mut Tail, now: Moment) -> io::Result<bool> {
@@ -64,17 +94,22 @@ impl Core {
 
     /// The content of a file is another, or gone: its old content is read on in a copy, where there is one. Up to where
     /// nothing of it is lost.
-    pub(super) fn leave_to_copy(&mut self, old: &FileEntry, now: Moment) -> u64 {
+    pub(super) fn leave_to_copy(&mut self, old: &FileEntry, trail: &Trail, now: Moment) -> u64 {
         for tail in self.tails.values_mut() {
             let candidate = !tail.is_own && !tail.spooled && tail.entry.offset == 0 && is_beside(old, tail);
-            let holds = |file: &File| holds_content(old, file);
-            if !candidate || !tail.with_file(holds).unwrap_or(false) || tail.adopt(old).is_err() {
+            let place = |file: &File| {
+                if holds_content(old, file)? { Ok(Some(old.clone())) } else { as_part(old, trail, file) }
+            };
+            let Some(place) = candidate.then(|| tail.with_file(place).ok().flatten()).flatten() else {
+                continue;
+            };
+            if tail.adopt(&place).is_err() {
                 continue;
             }
             tracing::info!(
                 file = %tail.entry.path.display(),
                 copy_of = %old.path.display(),
-                offset = old.offset,
+                offset = place.offset,
                 "it is a copy of what the other file held, and read on from there"
             );
             tail.active = now.mono;
@@ -99,12 +134,15 @@ fn is_copy_of(tail: &Tail, head: &[u8], other: &Tail, now: Moment) -> io::Result
     }
     if !other.is_open() && other.missing > 0 {
         // The next scans find out what became of it.
-        return tail.with_file(|copy| holds_content(&other.entry, copy));
+        return tail.with_file(|copy| {
+            Ok(holds_content(&other.entry, copy)? || as_part(&other.entry, &other.trail, copy)?.is_some())
+        });
     }
     let compared = other.with_file(|original| {
         if !other.is_intact(original)? {
             // A copy is complete before the original is emptied. Whose it is is decided when that is looked at.
-            return Ok(known.begins(head));
+            let part = |copy: &File| as_part(&other.entry, &other.trail, copy);
+            return Ok(known.begins(head) || tail.with_file(part)?.is_some());
         }
         let end = |file: &File| before(file, tail.size, COMPARED_BYTES);
         let same = tail.with_file(end)? == end(original)?;

@@ -125,7 +125,7 @@ impl Core {
     fn gone(&mut self, key: Key, now: Moment) {
         let Some(tail) = self.tails.remove(&key) else { return };
         let (path, size) = (&tail.entry.path, tail.size);
-        let start = self.leave_to_copy(&tail.entry, now);
+        let start = self.leave_to_copy(&tail.entry, &tail.trail, now);
         if size > start {
             let detail = "the file was deleted while it was closed, and these bytes of it had not been read; with a \
                           larger --max-open-files it would have been held open";

@@ -212,7 +212,7 @@ impl Core {
             offset = old.offset,
             "the file was truncated or written over; it is read from the beginning"
         );
-        let start = self.leave_to_copy(&old, now);
+        let start = self.leave_to_copy(&old, &tail.trail, now);
         if seen > start {
             self.lose_cut(&old.path, start, seen, now);
         }

@@ -23,19 +23,26 @@ pub(crate) struct Taken {
     /// What is answered instead, while it is there.
     refusal: Arc<Mutex<Option<Problem>>>,
     asked: Arc<AtomicUsize>,
+    newest: Arc<Mutex<Option<String>>>,
+}
+
+fn message(event: &str) -> String {
+    let event: serde_json::Value = serde_json::from_str(event).unwrap();
+    event["message"].as_str().unwrap().trim_start_matches("INFO ").to_owned()
 }
 
 impl Taken {
     /// The messages of all events, in order.
     pub(crate) fn messages(&self) -> Vec<String> {
         let events = self.events.lock().unwrap();
-        let message = |event: &String| {
-            let event: serde_json::Value = serde_json::from_str(event).unwrap();
-            event["message"].as_str().unwrap().trim_start_matches("INFO ").to_owned()
-        };
-        let mut messages: Vec<String> = events.values().map(message).collect();
+        let mut messages: Vec<String> = events.values().map(|event| message(event)).collect();
         messages.sort();
         messages
+    }
+
+    /// The message that came last.
+    pub(crate) fn newest(&self) -> Option<String> {
+        self.newest.lock().unwrap().as_deref().map(message)
     }
 
     /// How many posts there were.
@@ -97,6 +104,7 @@ async fn take(State(taken): State<Taken>, head: HeaderMap, body: Bytes) -> Respo
             assert_eq!(before, line, "a number is never used for other content");
         }
     }
+    *taken.newest.lock().unwrap() = lines.last().map(|line| String::from_utf8(line.to_vec()).unwrap());
     let count = u64::try_from(lines.len() - rejected.len()).unwrap();
     if count == 0 {
         let mut problem = Problem::new(ProblemCode::AllRejected, "all are bad");

@@ -131,7 +131,7 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 pub(crate) fn messages(n: std::ops::Range<u32>) -> Vec<String> {
-    n.map(|n| format!("line {n:04}")).collect()
+    n.map(|n| format!("line {n:06}")).collect()
 }
 
 /// An address of this machine that nobody listens at.

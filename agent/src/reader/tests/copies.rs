@@ -76,6 +76,57 @@ fn bytes_that_are_missing_in_the_copy_are_reported() {
     assert_eq!(losses[0]["end"], text(&numbered(0..20)).len());
 }
 
+/// What is written between the copy and the truncation is read now and then; then the copy is a part of what was read.
+#[test]
+fn a_copy_that_lacks_what_was_read_after_it_was_made_is_not_read_again() {
+    for seen in [false, true] {
+        for turns in [1_usize, 40] {
+            let mut rig = copying(|_| {});
+            rig.append("app.log", text(&numbered(0..300)));
+            rig.drain();
+            copy(&rig, "app.log", "app.log.1");
+            if seen {
+                rig.run(1500);
+            }
+            for turn in 0..turns {
+                rig.append("app.log", text(&numbered(300 + turn..301 + turn)));
+                rig.pass(1);
+                rig.step();
+            }
+            empty(&rig, "app.log");
+            rig.append("app.log", text(&["next"]));
+            rig.drain();
+            rig.assert_sent(numbered(0..300 + turns).into_iter().chain(["next".to_owned()]));
+            assert!(rig.losses().is_empty(), "{:?}", rig.losses());
+            rig.append("app.log.1", text(&["in the copy"]));
+            rig.drain();
+            assert_eq!(rig.messages().len(), 302 + turns, "it is followed as any other");
+        }
+    }
+}
+
+#[test]
+fn nor_is_it_when_the_agent_is_killed_before_it_sees_the_truncation() {
+    let mut rig = copying(|_| {});
+    rig.append("app.log", text(&numbered(0..30)));
+    rig.run(1000);
+    copy(&rig, "app.log", "app.log.1");
+    rig.append("app.log", text(&numbered(30..40)));
+    rig.step();
+    rig.take();
+    rig.kill();
+    empty(&rig, "app.log");
+    rig.append("app.log", text(&["next"]));
+    rig.start();
+    rig.drain();
+    rig.assert_sent(numbered(0..40).into_iter().chain(["next".to_owned()]));
+    let losses = rig.losses();
+    assert_eq!((losses.len(), &losses[0]["reason"]), (1, &"maybe_counted".into()), "{losses:?}");
+    rig.restart();
+    rig.drain();
+    assert_eq!(rig.messages().len(), 41);
+}
+
 #[test]
 fn a_copy_in_the_making_waits_for_its_end() {
     let mut rig = copying(|_| {});
