@@ -253,7 +253,7 @@ impl<'s> Assembly<'s> {
         {
             return Seen::Logfmt;
         }
-        Seen::Text(text::head(line, self.settings, self.after.timestamp_ms))
+        Seen::Text(text::head(line, self.settings, self.after.near()))
     }
 
     /// Whether the line begins an event, where it could continue one.
@@ -332,7 +332,7 @@ impl<'s> Assembly<'s> {
             Seen::Text(head) => head,
             Seen::Object | Seen::Logfmt if self.write_fields(seen, line) => return Next::Whole,
             Seen::Object if self.settings.format == Format::Json => return self.as_it_is(line),
-            Seen::Object | Seen::Logfmt => text::head(line, self.settings, self.after.timestamp_ms),
+            Seen::Object | Seen::Logfmt => text::head(line, self.settings, self.after.near()),
         };
         // Only text is kept: more lines may follow it.
         self.text.extend_from_slice(line);
@@ -348,7 +348,7 @@ impl<'s> Assembly<'s> {
         }
         // At once, since the next line may be looked at before this event is taken.
         if let Some(ms) = head.ms.or_else(|| outer.and_then(|outer| outer.ms)) {
-            self.after.timestamp_ms = ms;
+            self.after.found(ms);
         }
         if head.is_whole { Next::Whole } else { Next::Open }
     }

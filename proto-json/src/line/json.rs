@@ -76,7 +76,7 @@ pub(super) fn copy(line: &[u8], settings: &Settings, carry: &mut Carry, out: &mu
     if !MS_MAGNITUDES.contains(&event.timestamp_ms) && has_numeric_time(line) {
         return false;
     }
-    carry.timestamp_ms = event.timestamp_ms;
+    carry.found(event.timestamp_ms);
     out.extend_from_slice(line);
     true
 }
@@ -312,7 +312,7 @@ fn write_time(
         Some(picked) => {
             facts.time = picked.by();
             match picked.time(&extra.settings.timezone) {
-                Some(ms) => carry.timestamp_ms = ms,
+                Some(ms) => carry.found(ms),
                 None => return out.extend_from_slice(picked.value.json),
             }
         }

@@ -2,6 +2,7 @@
 
 use super::container::{Outer, Stream};
 use super::encoding::Encoding;
+use super::time::Near;
 use serde::{Deserialize, Serialize};
 
 /// What a file's lines look like.
@@ -59,6 +60,17 @@ impl Carry {
     pub fn begin(&mut self, first_bytes: &[u8]) {
         self.state.encoding = Encoding::of(first_bytes);
     }
+
+    /// A line had this time.
+    pub(super) fn found(&mut self, timestamp_ms: i64) {
+        self.timestamp_ms = timestamp_ms;
+        self.state.timed = true;
+    }
+
+    /// What a time that lacks its year or date is near to.
+    pub(super) const fn near(&self) -> Near {
+        Near { ms: self.timestamp_ms, of_a_line: self.state.timed || self.state.dated > 0 }
+    }
 }
 
 /// What the parser knows about a file besides the time. It is a function of the lines before, and of nothing else.
@@ -77,6 +89,9 @@ pub struct State {
     /// How many lines without a time may follow until its lines are said to have none.
     #[serde(skip_serializing_if = "is_zero")]
     dated: u8,
+    /// Whether a line had a time.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    timed: bool,
     /// Whether the event before was cut, so that lines that continue it are dropped.
     #[serde(skip_serializing_if = "Cut::is_no")]
     pub(super) cut: Cut,

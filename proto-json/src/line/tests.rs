@@ -266,7 +266,8 @@ fn a_time_without_a_zone_is_in_the_settings_zone() {
 #[test]
 fn a_time_without_a_year_is_near_the_time_before() {
     let at = |line: &str, near: &str| {
-        let mut carry = Carry::at(near.parse::<jiff::Timestamp>().unwrap().as_millisecond());
+        let mut carry = Carry::at(0);
+        to_event(format!("{near} before").as_bytes(), &settings(Format::Text), &mut carry, &mut Vec::new());
         to_event(line.as_bytes(), &settings(Format::Text), &mut carry, &mut Vec::new());
         jiff::Timestamp::from_millisecond(carry.timestamp_ms).unwrap().to_string()
     };
@@ -278,6 +279,34 @@ fn a_time_without_a_year_is_near_the_time_before() {
     assert_eq!(at("Mar 20 00:00:00 h m", "2026-03-01T00:00:00Z"), "2026-03-20T00:00:00Z");
     assert_eq!(at("Nov 24 00:00:00 h m", "2026-01-05T00:00:00Z"), "2025-11-24T00:00:00Z");
     assert_eq!(at("Feb 29 00:00:00 h m", "2026-03-05T00:00:00Z"), "2024-02-29T00:00:00Z");
+}
+
+/// A file's own time is after all of its lines, however long ago the first was written.
+#[test]
+fn the_first_time_without_a_year_is_in_the_past() {
+    let times = |lines: [&str; 3], file: &str| {
+        let mut carry = Carry::at(file.parse::<jiff::Timestamp>().unwrap().as_millisecond());
+        lines.map(|line| {
+            to_event(line.as_bytes(), &settings(Format::Text), &mut carry, &mut Vec::new());
+            jiff::Timestamp::from_millisecond(carry.timestamp_ms).unwrap().to_string()
+        })
+    };
+    assert_eq!(
+        times(["Jan 10 10:00:00 h m", "Mar 24 10:03:00 h m", "Jun 20 10:03:00 h m"], "2026-11-25T00:00:00Z"),
+        ["2026-01-10T10:00:00Z", "2026-03-24T10:03:00Z", "2026-06-20T10:03:00Z"]
+    );
+    assert_eq!(
+        times(
+            ["a banner", "I0110 10:00:00.5 7 a.go:1] x", "I0324 10:03:00.5 7 a.go:1] x"],
+            "2026-11-25T00:00:00Z"
+        ),
+        ["2026-11-25T00:00:00Z", "2026-01-10T10:00:00.5Z", "2026-03-24T10:03:00.5Z"]
+    );
+    // The clock of whoever writes is a little ahead.
+    assert_eq!(
+        times(["Nov 25 10:00:00 h m", "01-10 10:00:00.5 1 1 I a: x", "x"], "2026-11-24T23:00:00Z")[0],
+        "2026-11-25T10:00:00Z"
+    );
 }
 
 #[test]

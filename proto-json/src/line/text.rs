@@ -15,7 +15,7 @@ use super::words;
 use super::{Settings, place, time};
 use crate::Level;
 use jiff::tz::TimeZone;
-use time::Cursor;
+use time::{Cursor, Near};
 
 /// What stands at the beginning of a line of text.
 #[derive(Debug, Clone, Copy)]
@@ -70,12 +70,12 @@ impl Found {
 /// What the forms must know besides the line.
 struct Context<'a> {
     zone: &'a TimeZone,
-    near_ms: i64,
+    near: Near,
 }
 
-/// Looks at a line; `near_ms` is the time before it.
-pub(super) fn head(line: &[u8], settings: &Settings, near_ms: i64) -> Head {
-    let context = Context { zone: &settings.timezone, near_ms };
+/// Looks at a line; `near` is the time before it.
+pub(super) fn head(line: &[u8], settings: &Settings, near: Near) -> Head {
+    let context = Context { zone: &settings.timezone, near };
     let indent = line.len() - line.trim_ascii_start().len();
     match find(&line[indent..], &context) {
         Some(found) => with_time(line, indent, found),
@@ -158,7 +158,7 @@ fn priority(line: &[u8], context: &Context<'_>) -> Option<Found> {
 /// `[2026-11-24 10:03:00]`, `[Tue Nov 24 10:03:00 2026]`, `[10:03:00 INF]`, `[   12.345678]`
 fn bracketed(line: &[u8], context: &Context<'_>) -> Option<Found> {
     let inner = &line[1..];
-    let Context { zone, near_ms } = *context;
+    let Context { zone, near } = *context;
     if let Some(found) = programs::kernel_clock(line) {
         return Some(found);
     }
@@ -168,11 +168,11 @@ fn bracketed(line: &[u8], context: &Context<'_>) -> Option<Found> {
         ("day, month, year", found)
     } else if let Some(found) = time::ctime(inner, zone) {
         ("ctime", found)
-    } else if let Some(found) = time::clock(inner, zone, near_ms) {
+    } else if let Some(found) = time::clock(inner, zone, near) {
         ("time of day", found)
-    } else if let Some(found) = time::syslog(inner, zone, near_ms) {
+    } else if let Some(found) = time::syslog(inner, zone, near) {
         ("RFC 3164", found)
-    } else if let Some(found) = time::month_day(inner, zone, near_ms) {
+    } else if let Some(found) = time::month_day(inner, zone, near) {
         ("month and day", found)
     } else if let Some(found) = time::epoch_prefix(inner) {
         ("Unix time", found)
@@ -184,7 +184,7 @@ fn bracketed(line: &[u8], context: &Context<'_>) -> Option<Found> {
 }
 
 fn digits(line: &[u8], context: &Context<'_>) -> Option<Found> {
-    let Context { zone, near_ms } = *context;
+    let Context { zone, near } = *context;
     if let Some((ms, len)) = time::dated(line, zone) {
         let is_syslog = programs::is_syslog(&line[len..]);
         let after = len + programs::zone_name_len(&line[len..]);
@@ -194,7 +194,7 @@ fn digits(line: &[u8], context: &Context<'_>) -> Option<Found> {
         let is_syslog = programs::is_syslog(&line[len..]);
         return Some(Found { is_syslog, ..Found::new("Unix time", ms, len) });
     }
-    if let Some((ms, len)) = time::clock(line, zone, near_ms) {
+    if let Some((ms, len)) = time::clock(line, zone, near) {
         return Some(Found::new("time of day", ms, len));
     }
     let simple = time::compact(line, zone)
@@ -208,11 +208,11 @@ fn digits(line: &[u8], context: &Context<'_>) -> Option<Found> {
 }
 
 fn letters(line: &[u8], context: &Context<'_>) -> Option<Found> {
-    let Context { zone, near_ms } = *context;
+    let Context { zone, near } = *context;
     if let Some(found) = programs::glog(line, context) {
         return Some(found);
     }
-    if let Some((ms, len)) = time::syslog(line, zone, near_ms) {
+    if let Some((ms, len)) = time::syslog(line, zone, near) {
         return Some(Found { is_syslog: true, ..Found::new("RFC 3164", ms, len) });
     }
     if let Some((ms, len)) = time::ctime(line, zone) {

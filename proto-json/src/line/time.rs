@@ -14,6 +14,14 @@ pub(super) use short::{clock, java_util_logging, month_day, syslog, two_digit_ye
 use jiff::civil::DateTime;
 use jiff::tz::{Offset, TimeZone};
 
+/// The time before a line.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Near {
+    pub(super) ms: i64,
+    /// Whether a line of the file had it. Before any has one it is that of the file, which is after them all.
+    pub(super) of_a_line: bool,
+}
+
 /// The last millisecond of the year 9999.
 const MAX_MS: i64 = 253_402_300_799_999;
 

@@ -11,7 +11,7 @@ pub(super) fn glog(line: &[u8], context: &Context<'_>) -> Option<Found> {
     let [letter @ (b'I' | b'W' | b'E' | b'F'), rest @ ..] = line else { return None };
     let digits = rest.iter().take(9).take_while(|b| b.is_ascii_digit()).count();
     let (ms, len) = match digits {
-        4 => time::month_day(rest, context.zone, context.near_ms)?,
+        4 => time::month_day(rest, context.zone, context.near)?,
         8 => time::compact(rest, context.zone)?,
         _ => return None,
     };
@@ -43,7 +43,7 @@ pub(super) fn logcat(line: &[u8], context: &Context<'_>) -> Option<Found> {
     if line.get(2) != Some(&b'-') {
         return None;
     }
-    let (ms, len) = time::month_day(line, context.zone, context.near_ms)?;
+    let (ms, len) = time::month_day(line, context.zone, context.near)?;
     let mut words = line[len..].split(|b| *b == b' ').filter(|word| !word.is_empty());
     let is_number = |word: Option<&[u8]>| word.is_some_and(|word| word.iter().all(u8::is_ascii_digit));
     let level = if is_number(words.next()) && is_number(words.next()) {

@@ -1,32 +1,35 @@
 //! Times that lack the year, its century, or the whole date.
 
 use super::cursor::Cursor;
-use super::{civil, instant, plausible};
+use super::{Near, civil, instant, plausible};
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 /// How far ahead of the time before it a time without a year may be. The window is a year wide, and so reaches
 /// about nine months back: log lines come in order, but a quiet service may log nothing for weeks.
-const AHEAD_MS: i64 = 90 * 86_400_000;
+const AHEAD_MS: i64 = 90 * DAY_MS;
+
+const DAY_MS: i64 = 86_400_000;
 
 /// The same for a time without a date: half a day either way.
 const HALF_DAY_MS: i64 = 43_200_000;
 
-/// A time without a year: the latest one is taken that puts it at most 90 days after `near_ms`, the time before it.
-fn nearest(near_ms: i64, zone: &TimeZone, civil: impl Fn(i16) -> Option<DateTime>) -> Option<i64> {
-    let near = Timestamp::from_millisecond(near_ms).ok()?;
-    let this_year = zone.to_datetime(near).year();
+/// A time without a year: the latest one is taken that puts it at most 90 days after the time before it, or a day (clocks and
+/// zones differ) after the file's.
+fn nearest(near: Near, zone: &TimeZone, civil: impl Fn(i16) -> Option<DateTime>) -> Option<i64> {
+    let latest = near.ms.saturating_add(if near.of_a_line { AHEAD_MS } else { DAY_MS });
+    let this_year = zone.to_datetime(Timestamp::from_millisecond(near.ms).ok()?).year();
     // Eight years back there was a 29 February for certain.
     let ms = (this_year.saturating_sub(8)..=this_year.saturating_add(1)).rev().find_map(|year| {
         let ms = zone.to_ambiguous_timestamp(civil(year)?).compatible().ok()?.as_millisecond();
-        (ms <= near_ms.saturating_add(AHEAD_MS)).then_some(ms)
+        (ms <= latest).then_some(ms)
     })?;
     plausible(ms)
 }
 
 /// `Nov 24 10:03:00`, as in RFC 3164.
-pub(in super::super) fn syslog(line: &[u8], zone: &TimeZone, near_ms: i64) -> Option<(i64, usize)> {
+pub(in super::super) fn syslog(line: &[u8], zone: &TimeZone, near: Near) -> Option<(i64, usize)> {
     let mut at = Cursor::new(line);
     let month = at.month()?;
     at.one_of(b" ")?;
@@ -47,7 +50,7 @@ pub(in super::super) fn syslog(line: &[u8], zone: &TimeZone, near_ms: i64) -> Op
     let civil = |year| civil(year, month, day, hour, minute, second, millis);
     let ms = match year {
         Some(year) => instant(civil(year)?, None, zone)?,
-        None => nearest(near_ms, zone, civil)?,
+        None => nearest(near, zone, civil)?,
     };
     Some((ms, at.at))
 }
@@ -76,7 +79,7 @@ pub(in super::super) fn java_util_logging(line: &[u8], zone: &TimeZone) -> Optio
 }
 
 /// `11-24 10:03:00.123`, `1124 10:03:00.123456`: no year.
-pub(in super::super) fn month_day(line: &[u8], zone: &TimeZone, near_ms: i64) -> Option<(i64, usize)> {
+pub(in super::super) fn month_day(line: &[u8], zone: &TimeZone, near: Near) -> Option<(i64, usize)> {
     let mut at = Cursor::new(line);
     let month = at.two()?;
     at.one_of(b"-.");
@@ -87,7 +90,7 @@ pub(in super::super) fn month_day(line: &[u8], zone: &TimeZone, near_ms: i64) ->
     if at.peek(0).is_some_and(|b| b.is_ascii_alphanumeric()) {
         return None;
     }
-    Some((nearest(near_ms, zone, |year| civil(year, month, day, hour, minute, second, millis))?, at.at))
+    Some((nearest(near, zone, |year| civil(year, month, day, hour, minute, second, millis))?, at.at))
 }
 
 /// `26/11/24 10:03:00` (Spark), `261124 10:03:00` (old MySQL), `261124 100300` (HDFS): a year of two digits is of this
@@ -113,20 +116,20 @@ pub(in super::super) fn two_digit_year(line: &[u8], zone: &TimeZone) -> Option<(
     Some((instant(civil(year, month, day, hour, minute, second, 0)?, None, zone)?, at.at))
 }
 
-/// `10:03:00.123` alone: on the day that puts it nearest to `near_ms`, the time before it.
-pub(in super::super) fn clock(line: &[u8], zone: &TimeZone, near_ms: i64) -> Option<(i64, usize)> {
+/// `10:03:00.123` alone: on the day that puts it nearest to the time before it.
+pub(in super::super) fn clock(line: &[u8], zone: &TimeZone, near: Near) -> Option<(i64, usize)> {
     let mut at = Cursor::new(line);
     let (hour, minute, second) = (at.two()?, at.after(b':')?, at.after(b':')?);
     let millis = at.fraction_ms();
     if !matches!(at.peek(0), None | Some(b' ' | b'\t' | b']' | b'|')) {
         return None;
     }
-    let near = zone.to_datetime(Timestamp::from_millisecond(near_ms).ok()?);
-    let days = [near.date().yesterday(), Ok(near.date()), near.date().tomorrow()];
+    let before = zone.to_datetime(Timestamp::from_millisecond(near.ms).ok()?).date();
+    let days = [before.yesterday(), Ok(before), before.tomorrow()];
     let ms = days.into_iter().flatten().find_map(|day| {
         let civil = civil(day.year(), day.month(), day.day(), hour, minute, second, millis)?;
         let ms = instant(civil, None, zone)?;
-        ((ms - near_ms).abs() <= HALF_DAY_MS + 3_600_000).then_some((ms, (ms - near_ms).abs()))
+        ((ms - near.ms).abs() <= HALF_DAY_MS + 3_600_000).then_some((ms, (ms - near.ms).abs()))
     });
     Some((ms?.0, at.at))
 }
