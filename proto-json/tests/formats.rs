@@ -165,6 +165,197 @@ fn forms_of_lines() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// What stands in an event of one line: its time, level, service and message.
+fn parts(line: &str, settings: &Settings) -> [String; 4] {
+    let (events, _) = read(line.as_bytes(), settings, ms("2026-11-24T09:00Z"));
+    assert_eq!(events.len(), 1, "{line}");
+    let text = events[0].0.trim_end();
+    let event = event::check(text.as_bytes(), &RULES).unwrap_or_else(|r| panic!("{r}: {text}"));
+    let message =
+        serde_json::from_str::<serde_json::Value>(text).unwrap()["message"].as_str().unwrap().to_owned();
+    let time = jiff::Timestamp::from_millisecond(event.timestamp_ms).unwrap().to_string();
+    [time, event.level.to_string(), event.service.as_str().to_owned(), message]
+}
+
+/// Each name under which a logger keeps a part of an event, with a value as that logger writes it.
+#[test]
+fn each_name_stands_for_its_part() {
+    const TIMES: [(&str, &str); 26] = [
+        ("timestamp", r#""2026-11-24T10:03:00Z""#),
+        ("Timestamp", r#""2026-11-24T11:03:00.0000000+01:00""#),
+        ("@timestamp", r#""2026-11-24T10:03:00.000Z""#),
+        ("time", "1795514580000"),
+        ("time", r#""24/Nov/2026:10:03:00 +0000""#),
+        ("ts", "1795514580"),
+        ("ts", "1.79551458e9"),
+        ("date", r#""2026-11-24 10:03:00""#),
+        ("@t", r#""2026-11-24T10:03:00Z""#),
+        ("asctime", r#""2026-11-24 10:03:00,000""#),
+        ("datetime", r#""2026-11-24T10:03:00""#),
+        ("timeMillis", "1795514580000"),
+        ("eventTime", r#""2026-11-24T10:03:00Z""#),
+        ("event_time", r#""2026-11-24T10:03:00Z""#),
+        ("log_time", "1795514580000000"),
+        ("timeUnixNano", r#""1795514580000000000""#),
+        ("__REALTIME_TIMESTAMP", r#""1795514580000000""#),
+        ("time_local", r#""24/Nov/2026:10:03:00 +0000""#),
+        ("time_iso8601", r#""2026-11-24T10:03:00+00:00""#),
+        ("created", "1795514580.0"),
+        ("t", "1795514580000"),
+        ("t", r#""2026-11-24T10:03:00Z""#),
+        ("instant", r#"{"epochSecond":1795514580,"nanoOfSecond":0}"#),
+        ("record", r#"{"time":{"timestamp":1795514580.0}}"#),
+        ("TIME", r#""2026-11-24T10:03:00Z""#),
+        ("ts", "1795514580000000000"),
+    ];
+    const LEVELS: [(&str, &str, &str); 38] = [
+        ("level", r#""ERROR""#, "error"),
+        ("level", "50", "error"),
+        ("level", "60", "fatal"),
+        ("level", "10", "trace"),
+        ("level", r#""Information""#, "info"),
+        ("level", r#""Verbose""#, "debug"),
+        ("level", r#""INFO+2""#, "info"),
+        ("level", r#""dpanic""#, "error"),
+        ("lvl", r#""warn""#, "warn"),
+        ("severity", r#""WARNING""#, "warn"),
+        ("severity", "3", "error"),
+        ("severity", "4", "warn"),
+        ("severity", "7", "debug"),
+        ("levelname", r#""CRITICAL""#, "fatal"),
+        ("loglevel", r#""error""#, "error"),
+        ("logLevel", r#""Error""#, "error"),
+        ("log.level", r#""error""#, "error"),
+        ("log", r#"{"level":"error"}"#, "error"),
+        ("log_level", r#""error""#, "error"),
+        ("severityText", r#""ERROR""#, "error"),
+        ("severity_text", r#""ERROR""#, "error"),
+        ("severityNumber", "17", "error"),
+        ("severityNumber", "13", "warn"),
+        ("severity_number", "21", "fatal"),
+        ("level_name", r#""ERROR""#, "error"),
+        ("error_severity", r#""ERROR""#, "error"),
+        ("@l", r#""Warning""#, "warn"),
+        ("levelno", "40", "error"),
+        ("levelno", "30", "warn"),
+        ("level_value", "40000", "error"),
+        ("level_value", "30000", "warn"),
+        ("syslog_severity", "4", "warn"),
+        ("syslog.severity", "4", "warn"),
+        ("syslog", r#"{"severity":4}"#, "warn"),
+        ("syslog_level", "3", "error"),
+        ("PRIORITY", r#""3""#, "error"),
+        ("PRIORITY", "7", "debug"),
+        ("record", r#"{"level":{"name":"ERROR","no":40}}"#, "error"),
+    ];
+    const SERVICES: [(&str, &str); 9] = [
+        ("service", r#""pay""#),
+        ("service.name", r#""pay""#),
+        ("service", r#"{"name":"pay"}"#),
+        ("service_name", r#""pay""#),
+        ("serviceName", r#""pay""#),
+        ("app", r#""pay""#),
+        ("application", r#""pay""#),
+        ("app_name", r#""pay""#),
+        ("appName", r#""pay""#),
+    ];
+    const MESSAGES: [(&str, &str); 16] = [
+        ("message", r#""it is""#),
+        ("msg", r#""it is""#),
+        ("event", r#""it is""#),
+        ("log", r#""it is""#),
+        ("body", r#""it is""#),
+        ("body", r#"{"stringValue":"it is"}"#),
+        ("@m", r#""it is""#),
+        ("@mt", r#""it is""#),
+        ("RenderedMessage", r#""it is""#),
+        ("MessageTemplate", r#""it is""#),
+        ("short_message", r#""it is""#),
+        ("text", r#""it is""#),
+        ("fields", r#"{"message":"it is"}"#),
+        ("record", r#"{"message":"it is"}"#),
+        ("Message", r#""it is""#),
+        ("MSG", r#""it is""#),
+    ];
+    let settings = settings(Format::Auto);
+    for (name, value) in TIMES {
+        let line = format!(r#"{{"{name}":{value},"level":"warn","message":"m"}}"#);
+        assert_eq!(parts(&line, &settings), ["2026-11-24T10:03:00Z", "warn", "api", "m"], "{line}");
+    }
+    for (name, value, level) in LEVELS {
+        let line = format!(r#"{{"time":"2026-11-24T10:03:00Z","{name}":{value},"message":"m"}}"#);
+        assert_eq!(parts(&line, &settings), ["2026-11-24T10:03:00Z", level, "api", "m"], "{line}");
+    }
+    for (name, value) in SERVICES {
+        let line =
+            format!(r#"{{"time":"2026-11-24T10:03:00Z","{name}":{value},"level":"warn","message":"m"}}"#);
+        assert_eq!(parts(&line, &settings), ["2026-11-24T10:03:00Z", "warn", "pay", "m"], "{line}");
+    }
+    for (name, value) in MESSAGES {
+        let line = format!(r#"{{"time":"2026-11-24T10:03:00Z","level":"warn","{name}":{value}}}"#);
+        assert_eq!(parts(&line, &settings), ["2026-11-24T10:03:00Z", "warn", "api", "it is"], "{line}");
+    }
+}
+
+/// Names with other uses count only where the value is what it should be.
+#[test]
+fn a_weak_name_with_another_value_is_left_as_it_is() {
+    let settings = settings(Format::Auto);
+    for (name, value) in [
+        ("t", r#""main""#),
+        ("created", r#""by hand""#),
+        ("priority", r#""high""#),
+        ("text", "7"),
+        ("@l", "[]"),
+        ("level_value", r#""deep""#),
+        ("application", "{}"),
+    ] {
+        let line = format!(r#"{{"time":"2026-11-24T10:03:00Z","level":"warn","{name}":{value},"msg":"m"}}"#);
+        assert_eq!(parts(&line, &settings), ["2026-11-24T10:03:00Z", "warn", "api", "m"], "{line}");
+        let (events, _) = read(line.as_bytes(), &settings, 0);
+        let event: serde_json::Value = serde_json::from_str(&events[0].0).unwrap();
+        let value: serde_json::Value = serde_json::from_str(value).unwrap();
+        assert_eq!(event[name], value, "{}", events[0].0);
+    }
+}
+
+/// ISO 8601 without a zone is in the zone of the settings, in JSON and logfmt as in text.
+#[test]
+fn a_time_without_a_zone_is_in_the_settings_zone() {
+    let settings =
+        Settings { timezone: TimeZone::get("America/New_York").unwrap(), ..settings(Format::Auto) };
+    for line in [
+        r#"{"time":"2026-11-24 05:03:00","level":"warn","msg":"m"}"#,
+        r#"{"asctime":"2026-11-24 05:03:00,000","levelname":"WARNING","message":"m"}"#,
+        "time=2026-11-24T05:03:00 level=warn msg=m",
+        "2026-11-24 05:03:00 WARN m",
+    ] {
+        let [time, level, _, message] = parts(line, &settings);
+        assert_eq!((time.as_str(), level.as_str()), ("2026-11-24T10:03:00Z", "warn"), "{line}");
+        assert!(message.ends_with('m'), "{line}");
+    }
+}
+
+/// What is wrapped is unwrapped once: what is wrapped in that stays text.
+#[test]
+fn an_object_in_a_string_is_unwrapped_once() {
+    let settings = settings(Format::Auto);
+    let inner = r#"{"level":"fatal","msg":"innermost","time":"2026-11-24T12:00:00Z"}"#;
+    let middle =
+        serde_json::json!({"level": "error", "time": "2026-11-24T11:00:00Z", "msg": inner}).to_string();
+    let outer =
+        serde_json::json!({"level": "info", "time": "2026-11-24T10:03:00Z", "message": middle}).to_string();
+    let [_, level, _, message] = parts(&outer, &settings);
+    assert_eq!((level.as_str(), message.as_str()), ("error", inner));
+
+    // Docker's wrapping is the runtime's, and isn't counted.
+    let docker =
+        serde_json::json!({"log": format!("{middle}\n"), "stream": "stdout", "time": "2026-11-24T10:03:00Z"});
+    let [time, level, _, message] = parts(&docker.to_string(), &settings);
+    assert_eq!((time.as_str(), level.as_str()), ("2026-11-24T12:00:00Z", "fatal"));
+    assert_eq!(message, "innermost");
+}
+
 fn kinds(lines: &[&str]) -> Vec<Option<Kind>> {
     let settings = settings(Format::Auto);
     let mut carry = Carry::at(0);
