@@ -14,7 +14,7 @@ use super::lines::Splitter;
 use super::trail::Trail;
 use crate::batch::{Source, length};
 use crate::journal::state::FileEntry;
-use logweir_proto::line::{Carry, Keys, Origin, State};
+use logweir_proto::line::{Carry, Keys, Kind, Origin, State};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -88,6 +88,9 @@ pub(crate) struct Tail {
     pub(crate) error: Option<String>,
     /// Since when there has been something to read.
     pub(crate) behind_since: Option<Duration>,
+    /// What its lines were last said to look like, and how often that was another.
+    pub(crate) said: Option<Kind>,
+    pub(crate) changes: u8,
 }
 
 /// Counts the handles that are open.
@@ -168,6 +171,7 @@ impl Tail {
             origin: entry.origin.clone().map(Arc::new),
             keys: Arc::new(entry.keys.clone()),
         };
+        let said = entry.parser.kind;
         Ok(Self {
             file: Some(handles.hold(file)),
             source,
@@ -201,6 +205,8 @@ impl Tail {
             retry_at: None,
             error: None,
             behind_since: None,
+            said,
+            changes: 0,
         })
     }
 

@@ -15,7 +15,10 @@ use super::notes;
 use crate::batch::{Line, length};
 use crate::files::lines::Step;
 use crate::files::tail::{Left, Tail};
-use logweir_proto::line::{Assembly, Facts, Next, Settings};
+use logweir_proto::line::{Assembly, Facts, Kind, Next, Settings};
+
+/// So often it is said that a file's lines are of another kind.
+const MOST_CHANGES: u8 = 3;
 
 /// What has become of the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,8 +153,8 @@ impl Core {
             now.mono,
         );
         tail.entry.timed |= after.timestamp_ms != before.timestamp_ms || !facts.is_undated();
-        if before.state.kind != after.state.kind {
-            say_kind(tail, before, after);
+        if let Some(kind) = after.state.kind.filter(|kind| tail.said != Some(*kind)) {
+            say_kind(tail, kind, &facts, after.state.is_settled());
         }
         tail.set_carry(after);
         self.note(&facts, raw.len());
@@ -193,14 +196,25 @@ impl Core {
     }
 }
 
-/// What the lines of a file are found to be, and why.
-fn say_kind(tail: &Tail, before: logweir_proto::line::Carry, after: logweir_proto::line::Carry) {
-    let Some(format) = after.state.kind.map(logweir_proto::line::Kind::as_str) else { return };
-    let (file, offset) = (tail.entry.path.display(), tail.entry.offset);
-    match before.state.kind.map(logweir_proto::line::Kind::as_str) {
-        None => tracing::info!(%file, format, "its first line is {format}"),
+/// Says what the lines of a file are found to be, and why: first by its first line that tells, later when enough lines in a row
+/// have told another, and not for ever where they keep changing.
+fn say_kind(tail: &mut Tail, kind: Kind, facts: &Facts, settled: bool) {
+    let (file, offset, format, why) =
+        (tail.entry.path.display(), tail.entry.offset, kind.as_str(), kind.sign());
+    let (time, level) = (facts.time.to_string(), facts.level.to_string());
+    match tail.said {
+        None => {
+            tracing::info!(%file, offset, format, time, level, "its lines are taken for {format}: one is {why}")
+        }
+        Some(_) if !settled || tail.changes >= MOST_CHANGES => return,
         Some(was) => {
-            tracing::info!(%file, offset, format, was, "its lines are {format} now, and no longer {was}")
+            tail.changes += 1;
+            let was = was.as_str();
+            tracing::info!(%file, offset, format, was, time, level, "its lines are taken for {format} now: the last are {why}");
+            if tail.changes == MOST_CHANGES {
+                tracing::info!(%file, "its lines have changed {MOST_CHANGES} times; further changes are not said");
+            }
         }
     }
+    tail.said = Some(kind);
 }

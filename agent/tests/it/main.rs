@@ -10,6 +10,7 @@ mod collectors;
 mod disks;
 mod ending;
 mod files;
+mod formats;
 mod mount;
 mod process;
 mod resend;

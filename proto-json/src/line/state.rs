@@ -30,6 +30,17 @@ impl Kind {
             Kind::Container => "container",
         }
     }
+
+    /// What shows that a line is of it; to be read after "is".
+    #[must_use]
+    pub const fn sign(self) -> &'static str {
+        match self {
+            Kind::Json => "a JSON object",
+            Kind::Logfmt => "pairs of key=value",
+            Kind::Text => "text with a time or a level where loggers put them",
+            Kind::Container => "wrapped by a container's runtime",
+        }
+    }
 }
 
 /// So many lines in a row that are of another kind change what a file is taken for.
@@ -128,6 +139,12 @@ impl State {
     #[must_use]
     pub fn is_first(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Whether at least the last few lines were of the kind that [`State::kind`] says.
+    #[must_use]
+    pub const fn is_settled(&self) -> bool {
+        self.votes == MOST_VOTES
     }
 
     /// A line is of this kind for sure.
