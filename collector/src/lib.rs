@@ -46,7 +46,6 @@ mod tls;
 mod tokens_file;
 mod upload;
 mod verdict;
-mod watched;
 
 use crate::budget::Budget;
 use crate::config::Args;
@@ -62,9 +61,9 @@ use crate::service::Shared;
 use crate::tls::Tls;
 use crate::tls::handshakes::Handshakes;
 use crate::tokens_file::TokensFile;
-use crate::watched::{Marks, Watched};
 use logweir_queue::Queue;
 use logweir_telemetry::admin::{Admin, Readiness};
+use logweir_telemetry::watched::{self, Marks, Watched};
 use prometheus_client::registry::Registry;
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -3,10 +3,11 @@
 
 mod transport;
 
-pub(crate) use transport::{FileMetrics, TransportMetrics};
+pub(crate) use transport::TransportMetrics;
 
 use crate::auth::Agent;
 use logweir_proto::Code;
+use logweir_telemetry::watched::FileMetrics;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;

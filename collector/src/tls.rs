@@ -12,8 +12,8 @@ pub(crate) mod names;
 
 use crate::config::TransportArgs;
 use crate::metrics::Metrics;
-use crate::watched::{Marks, Watched};
 use logweir_telemetry::admin::Readiness;
+use logweir_telemetry::watched::{Marks, Watched};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};

@@ -2,8 +2,8 @@
 
 use crate::auth::Tokens;
 use crate::metrics::Metrics;
-use crate::watched::{self, Marks, Watched};
 use logweir_telemetry::admin::Readiness;
+use logweir_telemetry::watched::{self, Marks, Watched};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 

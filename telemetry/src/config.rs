@@ -4,7 +4,11 @@
 //! The file's values become the arguments' defaults before clap parses, so that `--help`, value parsers
 //! and errors are the same wherever a value came from.
 
-use clap::{Arg, ArgAction, Args, Command, CommandFactory, FromArgMatches};
+mod origin;
+
+pub use origin::{Origin, Parsed, Values};
+
+use clap::{Args, Command, CommandFactory, FromArgMatches};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -48,18 +52,9 @@ pub fn try_parse<A: CommandFactory + FromArgMatches>(
     argv: Vec<OsString>,
     env: impl Fn(&str) -> Option<OsString>,
 ) -> Result<A, clap::Error> {
-    let mut command = with_environment(A::command());
-    if let Some(path) = config_path(&argv).or_else(|| env("LOGWEIR_CONFIG")) {
-        let path = PathBuf::from(path);
-        let text = std::fs::read_to_string(&path).map_err(|e| {
-            usage(&mut command, format!("cannot read the configuration file {}: {e}", path.display()))
-        })?;
-        command = with_file(command, &text).map_err(|message| {
-            usage(&mut A::command(), format!("in the configuration file {}: {message}", path.display()))
-        })?;
-    }
-    let matches = command.clone().try_get_matches_from(argv)?;
-    A::from_arg_matches(&matches).map_err(|e| e.format(&mut command))
+    let origin = Origin::new(argv, env);
+    let values = origin.read().map_err(|message| usage(&mut A::command(), message))?;
+    Ok(origin.parse(&values)?.args)
 }
 
 /// A duration such as `500ms`, `30s`, `10m`, `1h`, `90d`.
@@ -81,118 +76,21 @@ pub fn size(text: &str) -> Result<u64, String> {
         .map_err(|e| format!("{e}; a size is a number of bytes, or one with KiB, MiB or GiB, such as 4MiB"))
 }
 
+/// What clap says, without how the program is called.
+#[must_use]
+pub fn sentence(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let first = text.split("\n\n").next().unwrap_or_default();
+    first.trim_start_matches("error: ").trim_end().to_owned()
+}
+
 fn usage(command: &mut Command, message: String) -> clap::Error {
     command.error(clap::error::ErrorKind::InvalidValue, message)
 }
 
-/// The value of `--config`, found before the real parse, since the file changes how that goes.
-fn config_path(argv: &[OsString]) -> Option<OsString> {
-    let mut rest = argv.iter().skip(1);
-    while let Some(word) = rest.next() {
-        match word.to_str() {
-            Some("--") => return None,
-            Some("--config") => return rest.next().cloned(),
-            Some(text) => {
-                if let Some(value) = text.strip_prefix("--config=") {
-                    return Some(value.into());
-                }
-            }
-            None => {}
-        }
-    }
-    None
-}
-
-fn is_setting(arg: &Arg) -> bool {
-    arg.get_help_heading() != Some(BY_HAND)
-        && !matches!(
-            arg.get_action(),
-            ArgAction::Help | ArgAction::HelpLong | ArgAction::HelpShort | ArgAction::Version
-        )
-}
-
-/// Gives each flag its variable.
-fn with_environment(command: Command) -> Command {
-    command
-        .mut_args(|arg| match arg.get_long() {
-            Some(long) if is_setting(&arg) => {
-                let name = format!("LOGWEIR_{}", long.replace('-', "_").to_uppercase());
-                arg.env(name).hide_env_values(true)
-            }
-            _ => arg,
-        })
-        .mut_subcommands(with_environment)
-}
-
-/// Makes the file's values the defaults. A key is the flag without its dashes; positional arguments go by
-/// their name.
-fn with_file(mut command: Command, text: &str) -> Result<Command, String> {
-    let table: toml::Table =
-        text.parse().map_err(|e: toml::de::Error| e.to_string().trim_end().to_owned())?;
-    for (key, value) in table {
-        let values = values(&value).map_err(|e| format!("{key}: {e}"))?;
-        let (changed, found) = set_default(command, &key, &values);
-        command = changed;
-        if !found {
-            let known = known_keys(&command);
-            return Err(format!("unknown key {key:?}; known are {}", known.join(", ")));
-        }
-    }
-    Ok(command)
-}
-
-fn key_of(arg: &Arg) -> &str {
-    arg.get_long().unwrap_or_else(|| arg.get_id().as_str())
-}
-
-fn set_default(command: Command, key: &str, values: &[String]) -> (Command, bool) {
-    let mut found = false;
-    let command = command.mut_args(|arg| {
-        if key_of(&arg) == key && key != "config" && is_setting(&arg) {
-            found = true;
-            arg.required(false).default_values(values.to_vec())
-        } else {
-            arg
-        }
-    });
-    let command = command.mut_subcommands(|sub| {
-        let (sub, inner) = set_default(sub, key, values);
-        found |= inner;
-        sub
-    });
-    (command, found)
-}
-
-fn known_keys(command: &Command) -> Vec<String> {
-    let mut keys: Vec<String> = command
-        .get_arguments()
-        .filter(|arg| is_setting(arg) && key_of(arg) != "config")
-        .map(|arg| key_of(arg).to_owned())
-        .chain(command.get_subcommands().flat_map(known_keys))
-        .collect();
-    keys.sort();
-    keys.dedup();
-    keys
-}
-
-fn values(value: &toml::Value) -> Result<Vec<String>, String> {
-    match value {
-        toml::Value::String(text) => Ok(vec![text.clone()]),
-        toml::Value::Integer(number) => Ok(vec![number.to_string()]),
-        toml::Value::Float(number) => Ok(vec![number.to_string()]),
-        toml::Value::Boolean(flag) => Ok(vec![flag.to_string()]),
-        toml::Value::Array(items) => {
-            let nested: Result<Vec<_>, _> = items.iter().map(values).collect();
-            Ok(nested?.concat())
-        }
-        toml::Value::Datetime(_) | toml::Value::Table(_) => {
-            Err("a value is a text, a number, true or false, or a list of these; the file is flat".to_owned())
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::origin::with_environment;
     use super::*;
     use clap::Parser;
     use std::io::Write as _;
@@ -286,5 +184,22 @@ mod tests {
         assert_eq!(size("8MiB").unwrap(), 8 << 20);
         assert_eq!(size("17").unwrap(), 17);
         assert!(size("many").is_err());
+    }
+
+    #[test]
+    fn what_is_kept_and_what_differs() {
+        let origin = Origin::new(["demo", "--linger", "3s"].map(OsString::from).to_vec(), |_| None);
+        let values = |text: &str| Values::of(text).unwrap();
+        let parsed = |values: &Values| origin.parse::<Demo>(values).unwrap();
+        let running = values("linger = \"1s\"\nbatch-bytes = 10\nredis = \"a\"\n");
+        let mut new = values("linger = \"2s\"\nonce = true\nredis = \"b\"\npaths = [\"x\", \"y\"]\n");
+        let differences =
+            |a: &Values, b: &Values| parsed(a).differences(&parsed(b)).map(str::to_owned).collect::<Vec<_>>();
+        // A flag goes before the file, so that key changes nothing.
+        assert_eq!(differences(&new, &running), ["batch-bytes", "once", "paths", "redis"]);
+        new.keep(&["redis", "batch-bytes", "once"], &running);
+        assert_eq!(differences(&new, &running), ["paths"]);
+        let demo = parsed(&new).args;
+        assert_eq!((demo.batch_bytes, demo.redis.as_str(), demo.once), (10, "a", false));
     }
 }

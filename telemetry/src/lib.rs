@@ -5,6 +5,7 @@
 //!        └─► logs (stderr)                          logs
 //!        └─► admin address: /metrics /healthz /readyz   admin
 //!        └─► SIGTERM or SIGINT ─► CancellationToken     shutdown
+//!        └─► SIGHUP, a changed file ─► read again       watched
 //! ```
 //!
 //! This crate must never know what a service does: no event, no Redis, and of Postgres only how one gets in (postgres).
@@ -16,3 +17,4 @@ pub mod logs;
 pub mod postgres;
 pub mod redact;
 pub mod shutdown;
+pub mod watched;

@@ -1,4 +1,4 @@
-//! What is measured of connections, and of files that are read again while running.
+//! What is measured of connections.
 
 use super::Reason;
 use crate::server::Cut;
@@ -15,26 +15,6 @@ pub(crate) struct TransportMetrics {
     cut: Family<Reason, Counter>,
     pub(crate) handshakes: Gauge,
     pub(crate) certificate_expires: Gauge,
-}
-
-/// Of files that are read again.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct FileMetrics {
-    pub(crate) errors: Counter,
-    pub(crate) stale: Gauge,
-}
-
-impl FileMetrics {
-    /// Under names that begin with this one.
-    pub(super) fn register(&self, registry: &mut Registry, name: &str) {
-        let (errors, stale) = (self.errors.clone(), self.stale.clone());
-        registry.register(format!("{name}_errors"), "Changes that couldn't be read", errors);
-        registry.register(
-            format!("{name}_stale"),
-            "Whether it can't be read now (1), so that what it said before is in force",
-            stale,
-        );
-    }
 }
 
 impl TransportMetrics {

@@ -4,8 +4,10 @@
 //! wrong neither opens the door nor brings anything back that was revoked. It is said in the log, in a metric and in
 //! `/readyz`, and looked at again from time to time.
 
-use crate::metrics::FileMetrics;
-use logweir_telemetry::admin::Readiness;
+use crate::admin::Readiness;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -31,16 +33,16 @@ type Mark = Option<(i64, i64, i64, i64, u64, u64)>;
 
 /// What the files looked like.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Marks(Vec<Mark>);
+pub struct Marks(Vec<Mark>);
 
 impl Marks {
     /// Looks at them. Do it before reading, so that no change is missed.
-    pub(crate) fn of(paths: &[PathBuf]) -> Self {
+    pub fn of(paths: &[PathBuf]) -> Self {
         Self(paths.iter().map(|path| mark(path)).collect())
     }
 
     /// Of files that haven't been looked at: they will be read.
-    pub(crate) fn none() -> Self {
+    pub fn none() -> Self {
         Self(Vec::new())
     }
 }
@@ -49,7 +51,7 @@ impl Marks {
 ///
 /// # Errors
 /// Why it can't be read.
-pub(crate) fn read(path: &Path) -> Result<String, String> {
+pub fn read(path: &Path) -> Result<String, String> {
     let mut text = String::new();
     let mut file = File::open(path).map_err(|e| e.to_string())?.take(MAX_BYTES + 1);
     file.read_to_string(&mut text).map_err(|e| e.to_string())?;
@@ -62,25 +64,51 @@ fn mark(path: &Path) -> Mark {
 }
 
 /// Reads, and puts in force what it has read. The error is a sentence.
-pub(crate) type Load = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+pub type Load = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// What is measured of files that are read again; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct FileMetrics {
+    /// Changes that couldn't be read.
+    pub errors: Counter,
+    /// 1 while what was read before is in force, since what is there now can't be.
+    pub stale: Gauge,
+}
+
+impl FileMetrics {
+    /// Under names that begin with this one.
+    pub fn register(&self, registry: &mut Registry, name: &str) {
+        let (errors, stale) = (self.errors.clone(), self.stale.clone());
+        registry.register(format!("{name}_errors"), "Changes that couldn't be read", errors);
+        registry.register(
+            format!("{name}_stale"),
+            "Whether it can't be read now (1), so that what it said before is in force",
+            stale,
+        );
+    }
+}
 
 /// Some files that are read together.
-pub(crate) struct Watched {
+pub struct Watched {
     /// For people, such as "the tokens file".
-    pub(crate) what: &'static str,
+    pub what: &'static str,
     /// The name of the remark in `/readyz`.
-    pub(crate) remark: &'static str,
-    pub(crate) paths: Vec<PathBuf>,
+    pub remark: &'static str,
+    /// Where they are.
+    pub paths: Vec<PathBuf>,
     /// As they were before they were first read.
-    pub(crate) seen: Marks,
-    pub(crate) load: Load,
-    pub(crate) metrics: FileMetrics,
-    pub(crate) readiness: Readiness,
+    pub seen: Marks,
+    /// What is done when they change.
+    pub load: Load,
+    /// What is measured of them.
+    pub metrics: FileMetrics,
+    /// Where the remark is made.
+    pub readiness: Readiness,
 }
 
 impl Watched {
     /// Looks after the files until `stop`, and reads them again too each time that `reload` changes.
-    pub(crate) async fn run(mut self, mut reload: watch::Receiver<()>, stop: CancellationToken) {
+    pub async fn run(mut self, mut reload: watch::Receiver<()>, stop: CancellationToken) {
         let mut trouble: Option<String> = None;
         let mut looks = 0;
         loop {
@@ -135,11 +163,11 @@ impl Watched {
 }
 
 /// Tells the receivers of each SIGHUP until `stop`. Without it, a SIGHUP would end the process.
-pub(crate) async fn on_hangup(reload: watch::Sender<()>, stop: CancellationToken) {
+pub async fn on_hangup(reload: watch::Sender<()>, stop: CancellationToken) {
     let mut hangups = match signal(SignalKind::hangup()) {
         Ok(hangups) => hangups,
         Err(error) => {
-            tracing::error!(%error, "SIGHUP can't be caught, and would end the collector");
+            tracing::error!(%error, "SIGHUP can't be caught, and would end the process");
             return;
         }
     };
