@@ -13,6 +13,7 @@ use crate::config::Settings;
 use crate::handoff::{Ended, Guidance, ReadError, Sealed, Wake};
 use crate::metrics::Metrics;
 use crate::reader::Reader;
+use crate::reload::{self, Config, SharedStatus, Targets};
 use crate::send::delivery::{Shared, Speed};
 use crate::send::gate::Gate;
 use crate::send::http::{Http, TargetError};
@@ -20,7 +21,8 @@ use crate::send::{SendError, Sender};
 use crate::status;
 use logweir_telemetry::admin::{Admin, Readiness};
 use logweir_telemetry::exit::Exit;
-use logweir_telemetry::shutdown;
+use logweir_telemetry::logs::Level;
+use logweir_telemetry::{shutdown, watched};
 use prometheus_client::registry::Registry;
 use reqwest::Url;
 use std::net::SocketAddr;
@@ -28,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -64,7 +66,7 @@ pub(crate) enum AgentError {
 ///
 /// # Errors
 /// See [`AgentError`].
-pub(crate) async fn run(settings: Settings) -> Result<Exit, AgentError> {
+pub(crate) async fn run(settings: Settings, config: Config, level: Level) -> Result<Exit, AgentError> {
     let http = Http::new(&settings.sending.target)?;
     let (metrics, registry) = Metrics::new();
     metrics.label_files(settings.max_file_labels);
@@ -81,9 +83,25 @@ pub(crate) async fn run(settings: Settings) -> Result<Exit, AgentError> {
         guidance: guidance.clone(),
     };
     let shared = Shared::new(http, Arc::clone(&gate), metrics.clone(), speed);
-    let routes = status::routes(Arc::clone(&shared), wake.clone());
-    let admin = bind_admin(settings.admin, registry, &readiness, &gate, routes).await?;
     let once = settings.reading.once;
+    let config_status = SharedStatus::default();
+    let signals = shutdown::listen();
+    let stop = signals.stop();
+    let mut beside = JoinSet::new();
+    if !once {
+        let targets = Targets {
+            reader: wake.clone(),
+            sender: Arc::clone(&shared),
+            metrics: metrics.clone(),
+            level,
+            status: config_status.clone(),
+        };
+        let (hangup, hangups) = watch::channel(());
+        beside.spawn(reload::watched(config, targets, readiness.clone()).run(hangups, stop.clone()));
+        beside.spawn(watched::on_hangup(hangup, stop.clone()));
+    }
+    let routes = status::routes(Arc::clone(&shared), wake.clone(), config_status);
+    let admin = bind_admin(settings.admin, registry, &readiness, &gate, routes).await?;
     let state_dir = settings.reading.state_dir.clone();
     let reader = {
         let (mut reading, metrics, wake) = (settings.reading, metrics.clone(), wake.clone());
@@ -94,9 +112,6 @@ pub(crate) async fn run(settings: Settings) -> Result<Exit, AgentError> {
     let collectors: Vec<&str> = settings.sending.target.collectors.iter().map(Url::as_str).collect();
     tracing::info!(collectors = collectors.join(", "), state_dir = %state_dir.display(), once, "the agent runs");
 
-    let signals = shutdown::listen();
-    let stop = signals.stop();
-    let mut beside = JoinSet::new();
     let admin_stop = CancellationToken::new();
     if let Some(admin) = admin {
         let stop = admin_stop.clone();

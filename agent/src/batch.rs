@@ -111,6 +111,11 @@ impl Batcher {
         Self { limits, guidance, body: Vec::new(), events: 0, pieces: Vec::new(), since: None }
     }
 
+    /// From now on these limits hold.
+    pub(crate) const fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// Whether an event of so many bytes must wait for the next batch.
     pub(crate) fn is_full_for(&self, event: usize) -> bool {
         let after = length(self.body.len()).saturating_add(length(event));

@@ -20,6 +20,8 @@ use std::time::Duration;
 
 /// Where the admin server listens when nothing else is said.
 const ADMIN: &str = "127.0.0.1:4804";
+/// The path that is no file's.
+const STDIN: &str = "-";
 /// The state of a service that root starts.
 const SYSTEM_STATE_DIR: &str = "/var/lib/logweir-agent";
 /// How often patterns are looked up.
@@ -60,7 +62,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) sending: SendArgs,
     /// Files and globs to follow; - is stdin
-    #[arg(value_name = "PATH-OR-GLOB", required_unless_present = "explain")]
+    #[arg(value_name = "PATH-OR-GLOB")]
     pub(crate) paths: Vec<String>,
     /// Show what is found in the first lines of this file (- is stdin), and by which rule, and stop. Nothing is sent or
     /// remembered; the flags about lines count
@@ -203,6 +205,11 @@ impl Args {
     /// A sentence that names the flag and says what would be right.
     pub(crate) fn settings(&self, env: impl Fn(&str) -> Option<PathBuf>) -> Result<Settings, String> {
         self.check_sizes()?;
+        if self.paths.is_empty() {
+            return Err("there is nothing to follow: give files or globs, such as '/var/log/myapp/*.log', or - for stdin \
+                        (`paths` in the configuration file)"
+                .to_owned());
+        }
         if let Some(service) = &self.service
             && !is_name(service, MAX_SERVICE_CHARS)
         {
@@ -217,6 +224,11 @@ impl Args {
             shutdown_timeout: self.shutdown_timeout,
             max_file_labels: usize::try_from(self.max_file_labels).unwrap_or(usize::MAX),
         })
+    }
+
+    /// Whether stdin is among the paths.
+    pub(crate) fn reads_stdin(&self) -> bool {
+        self.paths.iter().any(|path| path == STDIN)
     }
 
     fn check_sizes(&self) -> Result<(), String> {
@@ -270,14 +282,12 @@ impl Args {
 
     fn reading(&self, env: impl Fn(&str) -> Option<PathBuf>) -> Result<Reading, String> {
         let (timezone, timezone_name) = self.lines.zone()?;
-        let (stdin, patterns): (Vec<&String>, Vec<&String>) =
-            self.paths.iter().partition(|path| *path == "-");
         let state_dir = match &self.state_dir {
             Some(dir) => dir.clone(),
             None => default_state_dir(env, rustix::process::geteuid().is_root())
                 .ok_or("there is no home directory to keep the state in: say --state-dir DIR")?,
         };
-        let patterns: Vec<String> = patterns.into_iter().cloned().collect();
+        let patterns: Vec<String> = self.paths.iter().filter(|path| *path != STDIN).cloned().collect();
         // The reader makes its own; here a wrong one is said before anything else happens, and with --check.
         Patterns::new(&patterns, &self.exclude)?;
         Ok(Reading {
@@ -285,7 +295,7 @@ impl Args {
             patterns,
             exclude: self.exclude.clone(),
             ignore_older: self.ignore_older,
-            stdin: !stdin.is_empty(),
+            stdin: self.reads_stdin(),
             once: self.once,
             from: if self.once { From::Beginning } else { self.from },
             format: self.lines.format.into(),

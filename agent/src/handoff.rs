@@ -9,6 +9,7 @@
 //!
 //! A batch is durably in the journal before it is handed over, so losing what is in these channels loses nothing.
 
+use crate::settings::Reading;
 use bytes::Bytes;
 use logweir_proto::{BatchId, Seq};
 use serde::{Deserialize, Serialize};
@@ -120,6 +121,8 @@ pub(crate) enum Wake {
     Look,
     /// A file in a watched folder has grown.
     Grown,
+    /// Other settings, which are valid.
+    Settings(Box<Reading>),
     /// Somebody wants to know how it is.
     Report(oneshot::Sender<Report>),
     /// Read nothing more; seal what has been read, and wait until all is settled.

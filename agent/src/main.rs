@@ -18,6 +18,7 @@ mod journal;
 mod metrics;
 mod reader;
 mod records;
+mod reload;
 mod resend;
 mod retry;
 mod send;
@@ -29,7 +30,8 @@ use agent::AgentError;
 use config::{Args, Command, ResendArgs, Settings, StatusArgs};
 use logweir_telemetry::config::CommonArgs;
 use logweir_telemetry::exit::Exit;
-use logweir_telemetry::{config as telemetry_config, logs};
+use logweir_telemetry::logs::{self, Level};
+use reload::Config;
 use status::command::StatusError;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,15 +41,20 @@ use std::time::Duration;
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    let args: Args = telemetry_config::parse();
+    let config = match Config::of_process() {
+        Ok(config) => config,
+        Err(error) => error.exit(),
+    };
+    let args: Args = config.args().clone();
     match args.command {
         Some(Command::Resend(args)) => return command(&args.common, resend_command(&args)),
         Some(Command::Status(args)) => return command(&args.common, status_command(&args)),
         None => {}
     }
-    if let Err(exit) = logs::init(&args.common.logs) {
-        return exit.into();
-    }
+    let level = match logs::init_changeable(&args.common.logs) {
+        Ok(level) => level,
+        Err(exit) => return exit.into(),
+    };
     if let Some(path) = &args.explain {
         let parser = args.parser_of(path);
         return match parser.and_then(|parser| explain::run(path, &parser, args.json)) {
@@ -65,7 +72,7 @@ fn main() -> ExitCode {
             return Exit::Usage.into();
         }
     };
-    let result = if args.common.check { check(&settings) } else { run(settings) };
+    let result = if args.common.check { check(&settings) } else { run(settings, config, level) };
     match result {
         Ok(exit) => exit.into(),
         Err(error) => {
@@ -117,10 +124,10 @@ fn check(settings: &Settings) -> Result<Exit, AgentError> {
     Ok(Exit::Done)
 }
 
-fn run(settings: Settings) -> Result<Exit, AgentError> {
+fn run(settings: Settings, config: Config, level: Level) -> Result<Exit, AgentError> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(AgentError::Runtime)?;
-    let result = runtime.block_on(agent::run(settings));
+    let result = runtime.block_on(agent::run(settings, config, level));
     // A read of stdin can't be interrupted; it must not keep the process.
     runtime.shutdown_timeout(LAST_WAIT);
     result

@@ -1,5 +1,9 @@
 //! What is measured. Labels are bounded: statuses, reasons, and file names up to `--max-file-labels`.
 
+mod config;
+
+pub(crate) use config::ConfigMetrics;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -64,6 +68,7 @@ pub(crate) struct Metrics {
     pub(crate) journal_syncs: Counter,
     pub(crate) journal_sync_time: Counter<f64, AtomicU64>,
     pub(crate) spool_bytes: Gauge,
+    pub(crate) config: ConfigMetrics,
     bytes_behind: Arc<Mutex<Behind>>,
 }
 
@@ -159,6 +164,7 @@ impl Metrics {
             m.journal_sync_time,
         );
         registry.register("spool_bytes", "Size of the spool of stdin", m.spool_bytes);
+        m.config.register(registry);
     }
 
     /// One attempt was answered; `None` when it got no whole answer.

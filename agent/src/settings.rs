@@ -1,5 +1,6 @@
 //! What the two halves are told, after flags have become values.
 
+use crate::batch::Limits;
 use crate::config::KeyRules;
 use crate::files::tail::Patience;
 use crate::handoff::Guidance;
@@ -144,6 +145,11 @@ impl Reading {
             multiline_start: self.multiline_start.as_ref().map(|regex| regex.as_str().to_owned()),
             multiline_bytes: self.multiline_bytes,
         }
+    }
+
+    /// When a batch is sealed.
+    pub(crate) const fn limits(&self) -> Limits {
+        Limits { events: self.batch_events, bytes: self.batch_bytes, linger: self.linger }
     }
 
     /// The most bytes that are held while an event isn't complete: its lines, and the next one with a byte over the limit.

@@ -10,6 +10,7 @@
 pub(crate) mod command;
 
 use crate::handoff::{Report, Wake};
+use crate::reload::{ConfigStatus, SharedStatus};
 use crate::send::delivery::Shared;
 use crate::send::gate::HeldBack;
 use crate::send::http::Http;
@@ -37,6 +38,9 @@ pub(crate) struct Status {
     pub(crate) window_batches: usize,
     /// By how much the linger is stretched, just now.
     pub(crate) linger_factor: u32,
+    /// How `--config` stands to what runs.
+    #[serde(default)]
+    pub(crate) config: ConfigStatus,
     /// `null` while batches go out.
     pub(crate) held_back: Option<HeldBack>,
     #[serde(flatten)]
@@ -56,11 +60,12 @@ pub(crate) struct CollectorStatus {
 struct Asked {
     shared: Arc<Shared<Http>>,
     wake: mpsc::Sender<Wake>,
+    config: SharedStatus,
 }
 
 /// The route.
-pub(crate) fn routes(shared: Arc<Shared<Http>>, wake: mpsc::Sender<Wake>) -> Router {
-    Router::new().route("/status", get(answer)).with_state(Asked { shared, wake })
+pub(crate) fn routes(shared: Arc<Shared<Http>>, wake: mpsc::Sender<Wake>, config: SharedStatus) -> Router {
+    Router::new().route("/status", get(answer)).with_state(Asked { shared, wake, config })
 }
 
 async fn answer(State(asked): State<Asked>) -> Response {
@@ -69,13 +74,14 @@ async fn answer(State(asked): State<Asked>) -> Response {
     };
     let Shared { post, collectors, pace, rates, guidance, gate, .. } = &*asked.shared;
     let down = collectors.which_are_down();
-    let urls = post.addresses().zip(down);
+    let urls = post.addresses().into_iter().zip(down);
     let status = Status {
-        agent: post.id().to_owned(),
+        agent: post.id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         collectors: urls.map(|(url, down)| CollectorStatus { url: url.to_string(), down }).collect(),
         window_batches: pace.window(),
         linger_factor: guidance.stretch(),
+        config: asked.config.get(),
         held_back: gate.held_back().or_else(|| rates.held_back()),
         reading,
     };

@@ -52,9 +52,8 @@ pub fn try_parse<A: CommandFactory + FromArgMatches>(
     argv: Vec<OsString>,
     env: impl Fn(&str) -> Option<OsString>,
 ) -> Result<A, clap::Error> {
-    let origin = Origin::new(argv, env);
-    let values = origin.read().map_err(|message| usage(&mut A::command(), message))?;
-    Ok(origin.parse(&values)?.args)
+    let (_, parsed) = Origin::new(argv, env).load()?;
+    Ok(parsed.args)
 }
 
 /// A duration such as `500ms`, `30s`, `10m`, `1h`, `90d`.

@@ -162,17 +162,21 @@ impl Watched {
     }
 }
 
-/// Tells the receivers of each SIGHUP until `stop`. Without it, a SIGHUP would end the process.
-pub async fn on_hangup(reload: watch::Sender<()>, stop: CancellationToken) {
-    let mut hangups = match signal(SignalKind::hangup()) {
-        Ok(hangups) => hangups,
-        Err(error) => {
-            tracing::error!(%error, "SIGHUP can't be caught, and would end the process");
-            return;
+/// Tells the receivers of each SIGHUP until `stop`. Without it, a SIGHUP would end the process; from the call on it
+/// doesn't.
+pub fn on_hangup(reload: watch::Sender<()>, stop: CancellationToken) -> impl Future<Output = ()> + Send {
+    let hangups = signal(SignalKind::hangup());
+    async move {
+        let mut hangups = match hangups {
+            Ok(hangups) => hangups,
+            Err(error) => {
+                tracing::error!(%error, "SIGHUP can't be caught, and would end the process");
+                return;
+            }
+        };
+        while stop.run_until_cancelled(hangups.recv()).await.is_some() {
+            tracing::info!("SIGHUP: reading the files again");
+            reload.send_replace(());
         }
-    };
-    while stop.run_until_cancelled(hangups.recv()).await.is_some() {
-        tracing::info!("SIGHUP: reading the files again");
-        reload.send_replace(());
     }
 }

@@ -14,6 +14,8 @@
 //! Limits: at most [`MAX_ALTERNATIVES`] patterns after braces are written out, and [`MAX_DEPTH`] folders deep; a folder
 //! that was read is not read again, so links in a circle end. Compressed files are not read where a pattern matches them.
 
+mod names;
+
 use super::identity::{Key, Stamp};
 use globset::{Glob, GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 use std::collections::{BTreeMap, BTreeSet, HashSet};

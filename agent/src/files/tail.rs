@@ -545,6 +545,21 @@ impl Tail {
         }
     }
 
+    /// Which fields are the parts of its events from here on.
+    pub(crate) fn set_keys(&mut self, keys: Keys) {
+        if self.entry.keys != keys {
+            self.source.keys = Arc::new(keys.clone());
+            self.entry.keys = keys;
+            self.dirty = true;
+        }
+    }
+
+    /// What its lines look like is to be found out anew.
+    pub(crate) fn reconsider(&mut self) {
+        self.entry.parser = self.entry.parser.afresh();
+        self.dirty = true;
+    }
+
     /// It has another name now.
     pub(crate) fn renamed(&mut self, path: &Path, now: Duration) {
         self.entry.path = path.to_path_buf();

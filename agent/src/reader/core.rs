@@ -11,7 +11,7 @@
 //! - while something could not be written, nothing is read: what is read must be able to become durable.
 
 use super::Next;
-use crate::batch::{Batcher, Limits};
+use crate::batch::Batcher;
 use crate::files::discover::{Match, Patterns};
 use crate::files::identity::Key;
 use crate::files::tail::{Handles, Tail};
@@ -161,9 +161,7 @@ impl Core {
     pub(super) fn new(parts: Parts) -> Self {
         let Parts { settings, metrics, patterns, journal, rejects, losses, spool, recovered, is_first_run } =
             parts;
-        let limits =
-            Limits { events: settings.batch_events, bytes: settings.batch_bytes, linger: settings.linger };
-        let batcher = Batcher::new(limits, settings.guidance.clone());
+        let batcher = Batcher::new(settings.limits(), settings.guidance.clone());
         Self {
             parsing: settings.parsing(),
             settings,
@@ -216,6 +214,7 @@ impl Core {
         match wake {
             Wake::Settled(settled) => self.settling.push_back(settled),
             Wake::Look => self.scan_at = self.scan_at.min(now.mono.max(self.may_scan_at)),
+            Wake::Settings(settings) => self.take_settings(*settings, now),
             // Files that are open are looked at with each step.
             Wake::Grown => {}
             Wake::Report(reply) => {

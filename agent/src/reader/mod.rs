@@ -19,6 +19,7 @@ mod recover;
 mod report;
 mod round;
 mod scan;
+mod settings;
 mod start;
 #[cfg(test)]
 mod tests;

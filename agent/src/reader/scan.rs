@@ -9,7 +9,7 @@
 //! Invariants: a handle is held from the first sight on, so that a file can be renamed or deleted without loss; a
 //! file's place is forgotten only when the file is gone and all that was read of it is sealed.
 //!
-//! Limits: `max_files` handles; the places of [`MAX_CLOSED`] files that are left alone.
+//! Limits: `max_files` handles; the places of as many files that are left alone, at least of [`MAX_CLOSED`].
 
 use super::core::{Core, GRACE, LOOK, Mode, Moment, RETRY};
 use super::locate::{LISTINGS, Locator, Place, Wanted};
@@ -334,7 +334,7 @@ impl Core {
     }
 
     /// Keeps the number of files that are left alone bounded.
-    fn forget_oldest(&mut self) {
+    pub(super) fn forget_oldest(&mut self) {
         let mut closed: BTreeMap<Key, i64> = BTreeMap::new();
         for entry in self.journal.state().files.values().chain(self.staged_files.values()) {
             match entry.closed_ms {
@@ -348,7 +348,8 @@ impl Core {
         let mut oldest: Vec<(i64, Key)> =
             closed.into_iter().map(|(key, closed_ms)| (closed_ms, key)).collect();
         oldest.sort_unstable();
-        let too_many = oldest.len().saturating_sub(MAX_CLOSED);
+        // Of what was followed until the paths were changed all can be read on.
+        let too_many = oldest.len().saturating_sub(MAX_CLOSED.max(self.settings.max_files));
         for (_, key) in oldest.into_iter().take(too_many) {
             self.forget(key);
         }

@@ -40,9 +40,16 @@ pub(crate) struct Asked(Vec<usize>);
 impl Collectors {
     /// `count` collectors (at least one), all up.
     pub(crate) fn new(count: usize) -> Self {
+        let collectors = Self { all: Mutex::default() };
+        collectors.reset(count);
+        collectors
+    }
+
+    /// They are others now: so many, all up.
+    pub(crate) fn reset(&self, count: usize) {
         let (first, cap, jitter) = DOWN;
         let up = || State { down_until: None, backoff: Backoff::new(first, cap, jitter) };
-        Self { all: Mutex::new((0..count.max(1)).map(|_| up()).collect()) }
+        *self.lock() = (0..count.max(1)).map(|_| up()).collect();
     }
 
     /// The next one to ask in this turn: one is always found for the first question of a turn.

@@ -30,6 +30,7 @@ use logweir_proto::{BatchId, ndjson};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use thiserror::Error;
+use tokio::sync::Notify;
 
 /// The level of halves; the same as the whole batch's.
 const ZSTD_LEVEL: i32 = 3;
@@ -50,6 +51,8 @@ pub(crate) struct Shared<P> {
     pub(crate) rates: Rates,
     /// What the reading half heeds.
     pub(crate) guidance: Guidance,
+    /// Told when the collectors are others.
+    pub(crate) target_changed: Notify,
 }
 
 impl<P: Post> Shared<P> {
@@ -65,7 +68,18 @@ impl<P: Post> Shared<P> {
             pace: Pace::new(concurrency, guidance.clone()),
             rates: Rates::new(max_rate),
             guidance,
+            target_changed: Notify::new(),
         })
+    }
+
+    /// The collectors are others now, or the way to them is: nothing that was learnt of the old ones holds.
+    pub(crate) fn target_has_changed(&self) {
+        self.collectors.reset(self.post.collectors());
+        self.identity.store(false, Ordering::Relaxed);
+        self.rates.forget_told();
+        self.guidance.set_limits(u64::MAX, u64::MAX);
+        self.gate.target_changed();
+        self.target_changed.notify_one();
     }
 }
 

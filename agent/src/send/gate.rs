@@ -212,11 +212,21 @@ impl Gate {
 
     /// There is a new token: tries at once where the old one was the trouble.
     pub(crate) fn token_changed(&self) {
+        self.try_at_once(Reason::is_about_the_token);
+    }
+
+    /// The collectors are others: whatever the old ones said is nothing to them.
+    pub(crate) fn target_changed(&self) {
+        self.try_at_once(|_| true);
+    }
+
+    fn try_at_once(&self, after: impl Fn(Reason) -> bool) {
         let mut state = self.lock();
-        state.mending.reset();
-        if let Some(closed) = state.closed.as_mut().filter(|closed| closed.reason.is_about_the_token()) {
+        if let Some(closed) = state.closed.as_mut().filter(|closed| after(closed.reason)) {
             closed.until = Instant::now();
+            state.failing.reset();
         }
+        state.mending.reset();
         drop(state);
         self.moved.notify_waiters();
     }

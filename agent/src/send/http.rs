@@ -18,7 +18,7 @@ use logweir_proto::headers;
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response, Url};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use thiserror::Error;
 
@@ -70,14 +70,18 @@ pub(crate) enum TargetError {
     Client(#[from] ClientError),
 }
 
-/// The client.
+/// The client; it may be told to go elsewhere.
 #[derive(Debug)]
-pub(crate) struct Http {
-    client: Arc<TlsClient>,
+pub(crate) struct Http(RwLock<Arc<Way>>);
+
+/// The way to the collectors.
+#[derive(Debug)]
+struct Way {
+    client: TlsClient,
     /// For each collector where events go, and where its limits stand.
     urls: Vec<(Url, Url)>,
     id: String,
-    token: Option<Arc<TokenFile>>,
+    token: Option<TokenFile>,
     request_timeout: Duration,
 }
 
@@ -95,23 +99,36 @@ impl Http {
     /// # Errors
     /// When a file is wrong, or the system has no root certificates and the URL needs them.
     pub(crate) fn new(target: &Target) -> Result<Self, TargetError> {
-        let token = target.token_file.as_deref().map(TokenFile::open).transpose()?.map(Arc::new);
-        let client = Arc::new(TlsClient::new(target.connecting.clone(), &target.collectors)?);
+        let token = target.token_file.as_deref().map(TokenFile::open).transpose()?;
+        let client = TlsClient::new(target.connecting.clone(), &target.collectors)?;
         let urls =
             target.collectors.iter().map(|base| (url_of(base, "events"), url_of(base, "limits"))).collect();
-        Ok(Self { client, urls, id: target.id.clone(), token, request_timeout: target.request_timeout })
+        let (id, request_timeout) = (target.id.clone(), target.request_timeout);
+        Ok(Self(RwLock::new(Arc::new(Way { client, urls, id, token, request_timeout }))))
+    }
+
+    /// From now on attempts go where the other one's went; those on their way end where they are.
+    pub(crate) fn go_as(&self, other: &Self) {
+        let way = other.way();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = way;
     }
 
     /// The agent's ID, as it was set.
-    pub(crate) fn id(&self) -> &str {
-        &self.id
+    pub(crate) fn id(&self) -> String {
+        self.way().id.clone()
     }
 
     /// Where each collector takes events.
-    pub(crate) fn addresses(&self) -> impl Iterator<Item = &Url> {
-        self.urls.iter().map(|(events, _)| events)
+    pub(crate) fn addresses(&self) -> Vec<Url> {
+        self.way().urls.iter().map(|(events, _)| events.clone()).collect()
     }
 
+    fn way(&self) -> Arc<Way> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Way {
     async fn attempt(&self, to: usize, request: Request) -> Outcome {
         let Some((url, _)) = self.urls.get(to) else {
             return Outcome::Failed("there is no such collector".to_owned());
@@ -132,9 +149,7 @@ impl Http {
             Err(error) => Outcome::Failed(chain(&error.without_url())),
         }
     }
-}
 
-impl Http {
     fn identified(&self, builder: RequestBuilder) -> RequestBuilder {
         match &self.token {
             Some(token) => builder.header(AUTHORIZATION, token.header()),
@@ -145,20 +160,22 @@ impl Http {
 
 impl Post for Http {
     fn collectors(&self) -> usize {
-        self.urls.len()
+        self.way().urls.len()
     }
 
     async fn post(&self, to: usize, request: Request) -> Outcome {
-        let limit = self.request_timeout;
-        match tokio::time::timeout(limit, self.attempt(to, request)).await {
+        let way = self.way();
+        let limit = way.request_timeout;
+        match tokio::time::timeout(limit, way.attempt(to, request)).await {
             Ok(outcome) => outcome,
             Err(_) => Outcome::Failed(format!("no answer within {}", humantime::format_duration(limit))),
         }
     }
 
     async fn limits(&self, to: usize) -> Option<OwnLimits> {
-        let (_, url) = self.urls.get(to)?;
-        let builder = self.identified(self.client.get().get(url.clone())).timeout(self.request_timeout);
+        let way = self.way();
+        let (_, url) = way.urls.get(to)?;
+        let builder = way.identified(way.client.get().get(url.clone())).timeout(way.request_timeout);
         match builder.send().await {
             Ok(response) if response.status().is_success() => {
                 OwnLimits::parse(&read(response, limits::MAX_BYTES).await.body?)
@@ -175,9 +192,9 @@ impl Post for Http {
     }
 
     async fn new_credentials(&self) -> bool {
-        let (token, client) = (self.token.clone(), Arc::clone(&self.client));
+        let way = self.way();
         // A network file system may take its time.
-        let look = move || client.refresh() | token.is_some_and(|token| token.refresh());
+        let look = move || way.client.refresh() | way.token.as_ref().is_some_and(TokenFile::refresh);
         tokio::task::spawn_blocking(look).await.unwrap_or(false)
     }
 }

@@ -136,7 +136,10 @@ async fn learn_limits<P: Post>(shared: &Shared<P>) {
             limits.guide(&shared.guidance);
             shared.rates.told(limits.quota);
         }
-        tokio::time::sleep(limits::EVERY).await;
+        tokio::select! {
+            () = tokio::time::sleep(limits::EVERY) => {}
+            () = shared.target_changed.notified() => {}
+        }
     }
 }
 

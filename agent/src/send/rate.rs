@@ -49,7 +49,6 @@ impl Rates {
         Self { own, told: watch::Sender::new(None), run_into: AtomicBool::new(false) }
     }
 
-    #[cfg(test)]
     /// `--max-rate` is this now, also for a batch that waits.
     pub(crate) fn set_max_rate(&self, max_rate: Option<u64>) {
         self.own.send_replace(max_rate.map(own_bucket));
@@ -67,6 +66,12 @@ impl Rates {
         };
         let (events, bytes) = (bucket(quota.events, "events"), bucket(quota.bytes, "bytes"));
         self.told.send_replace(Some(Told { quota, events, bytes }));
+    }
+
+    /// What was told isn't of this collector.
+    pub(crate) fn forget_told(&self) {
+        self.run_into.store(false, Ordering::Relaxed);
+        self.told.send_replace(None);
     }
 
     /// The collector refused a batch for the quota: from now on that is kept to here, beginning with empty buckets.

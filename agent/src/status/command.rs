@@ -54,6 +54,7 @@ pub(crate) async fn run(args: &StatusArgs) -> Result<Exit, StatusError> {
 
 fn verdict(status: &Status) -> Exit {
     let trouble = status.held_back.as_ref().is_some_and(|held| !held.is_pressure)
+        || status.config.error.is_some()
         || status.reading.files.iter().any(|file| file.error.is_some());
     if trouble { Exit::Negative } else { Exit::Done }
 }
@@ -90,6 +91,15 @@ fn shown(before: &Status, status: &Status) -> String {
     for collector in &status.collectors {
         let down = if collector.down { "  fails; not asked for a while" } else { "" };
         line(format!("collector  {}{down}", collector.url));
+    }
+    let config = &status.config;
+    if let Some(error) = &config.error {
+        line(format!(
+            "config     the file can't be used as it is now; what was read before is in force: {error}"
+        ));
+    }
+    if !config.restart.is_empty() {
+        line(format!("config     waits for a restart: {}", config.restart.join(", ")));
     }
     let linger = if status.linger_factor > 1 {
         format!(", linger × {}", status.linger_factor)

@@ -45,6 +45,11 @@ impl Taken {
         self.newest.lock().unwrap().as_deref().map(message)
     }
 
+    /// The event that came last.
+    pub(crate) fn newest_event(&self) -> String {
+        self.newest.lock().unwrap().clone().unwrap_or_default()
+    }
+
     /// How many posts there were.
     pub(crate) fn asked(&self) -> usize {
         self.asked.load(Ordering::Relaxed)

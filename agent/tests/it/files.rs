@@ -18,7 +18,7 @@ const LINE: &str = "2026-11-24T10:00:00Z INFO ";
 
 /// An application that writes as fast as its disk takes it, a few lines at a time, and opens its log again when it is
 /// told to.
-struct Writer {
+pub(crate) struct Writer {
     written: Arc<AtomicU32>,
     /// Held while it writes.
     pause: Arc<Mutex<()>>,
@@ -27,7 +27,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn start(log: PathBuf, reopen: PathBuf) -> Self {
+    pub(crate) fn start(log: PathBuf, reopen: PathBuf) -> Self {
         let (written, pause, stop) =
             (Arc::<AtomicU32>::default(), Arc::<Mutex<()>>::default(), Arc::<AtomicBool>::default());
         let shared = (Arc::clone(&written), Arc::clone(&pause), Arc::clone(&stop));
@@ -51,7 +51,7 @@ impl Writer {
         Self { written, pause, stop, thread }
     }
 
-    fn stop(self) -> u32 {
+    pub(crate) fn stop(self) -> u32 {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap();
         self.written.load(Ordering::Relaxed)

@@ -13,5 +13,6 @@ mod files;
 mod formats;
 mod mount;
 mod process;
+mod reload;
 mod resend;
 mod status;

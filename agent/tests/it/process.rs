@@ -116,8 +116,17 @@ pub(crate) async fn ended(child: Child) -> Ended {
 
 /// Sends SIGTERM.
 pub(crate) async fn terminate(child: &Child) {
+    signal(child, "-TERM").await;
+}
+
+/// Sends SIGHUP.
+pub(crate) async fn hang_up(child: &Child) {
+    signal(child, "-HUP").await;
+}
+
+async fn signal(child: &Child, name: &str) {
     let pid = child.id().unwrap().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+    assert!(Command::new("kill").args([name, &pid]).status().await.unwrap().success());
 }
 
 /// Waits until this holds.

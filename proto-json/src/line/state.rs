@@ -147,6 +147,12 @@ impl State {
         self.votes == MOST_VOTES
     }
 
+    /// The same file, and nothing known of its lines but how its characters are written.
+    #[must_use]
+    pub fn afresh(self) -> Self {
+        Self { encoding: self.encoding, ..Self::default() }
+    }
+
     /// A line is of this kind for sure.
     pub(super) fn vote(&mut self, kind: Kind) {
         if self.kind == Some(kind) {

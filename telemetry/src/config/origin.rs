@@ -54,6 +54,16 @@ impl Origin {
         Values::of(&text).map_err(|message| self.wrong(&message))
     }
 
+    /// Reads the file, and makes settings of all that there is.
+    ///
+    /// # Errors
+    /// clap's, with its usual text and exit code (2, or 0 for `--help`).
+    pub fn load<A: CommandFactory + FromArgMatches>(&self) -> Result<(Values, Parsed<A>), clap::Error> {
+        let values = self.read().map_err(|message| usage(&mut A::command(), message))?;
+        let parsed = self.parse(&values)?;
+        Ok((values, parsed))
+    }
+
     /// The settings with these values of the file.
     ///
     /// # Errors
