@@ -47,7 +47,9 @@ agent. Events that break the schema are kept in STATE_DIR/rejects.ndjson; what w
 could be read is named in STATE_DIR/losses.ndjson.
 
 Each setting may also stand in the environment (LOGWEIR_ and the flag in capitals) or in a TOML file (--config), whose
-keys are the flags; the paths are `paths` there.
+keys are the flags; the paths are `paths` there. The file is read again when it changes and on SIGHUP: most settings
+change at once, a warning names those that need a restart, and a wrong file changes nothing. A file whose path is taken
+out keeps its place for when the path comes back.
 
 Exit codes: 0 done; 1 with --once: events were rejected or lost, or it was stopped early; 2 wrong usage,
 configuration or state directory.";

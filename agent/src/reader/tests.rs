@@ -6,6 +6,7 @@ mod many;
 mod multiline;
 mod recovery;
 mod rotation;
+mod settings;
 mod stdin;
 mod trouble;
 

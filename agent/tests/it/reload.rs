@@ -295,7 +295,7 @@ async fn under_load_each_line_counts_once_whatever_the_configuration_does() {
     let (a, b, never) = (place.path("a.log"), place.path("b.log"), place.path("reopen"));
     let writers = [&a, &b].map(|log| Writer::start(log.clone(), never.clone()));
     let mut agent = Agent::start(place, &config(&collector, &[&a, &b], "")).await;
-    for round in 0..30_u32 {
+    for round in 0..20_u32 {
         let (paths, more): (&[&PathBuf], &str) = match round % 5 {
             0 => (&[&a], "batch-events = 7\n"),
             1 => (&[&b, &a], "default-level = \"warn\"\nmultiline-start = \"^20\"\n"),
@@ -308,7 +308,7 @@ async fn under_load_each_line_counts_once_whatever_the_configuration_does() {
             text = text.replace("[]", "[\"/nowhere/at/all\"]");
         }
         agent.reload(&text).await;
-        if round % 10 == 9 {
+        if round % 8 == 7 {
             agent.child.kill().await.unwrap();
             agent.child = Agent::spawn(&agent.place, &agent.admin).await;
         }
