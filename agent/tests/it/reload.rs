@@ -59,7 +59,7 @@ impl Agent {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("{line} is {last}, not {value}");
+        assert_eq!(last, value, "{line}");
     }
 
     /// Another file and a signal: until it is in force.
@@ -150,7 +150,7 @@ async fn until_follows(agent: &Agent, names: &[&str]) {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("it follows {:?}, not {names:?}", agent.follows().await);
+    assert_eq!(agent.follows().await, names);
 }
 
 /// Without a signal, and although a batch waits already: at 2 events a second this would take minutes.
