@@ -147,10 +147,10 @@ impl State {
         self.votes == MOST_VOTES
     }
 
-    /// The same file, and nothing known of its lines but how its characters are written.
+    /// The same file, and nothing known of its lines but how their characters are written, and whether one had a time.
     #[must_use]
     pub fn afresh(self) -> Self {
-        Self { encoding: self.encoding, ..Self::default() }
+        Self { encoding: self.encoding, timed: self.timed, ..Self::default() }
     }
 
     /// A line is of this kind for sure.
