@@ -1,6 +1,7 @@
 //! Fuzz targets, see fuzz/README.md: what the agent reads from disk and from the network.
 
 use crate::files::identity::{Checksum, Key};
+use crate::files::trail::Trail;
 use crate::journal::format::{self, FormatError};
 use crate::journal::replay;
 use crate::journal::state::{Batch, Delta, FileEntry, Parsing, Piece, State};
@@ -151,6 +152,7 @@ fn change(input: &mut Input<'_>, state: &State, next: &mut u64) -> Delta {
             offset: u64::from(input.short()),
             fingerprint: Checksum::of(input.take(3)),
             guard: Checksum::of(b"last"),
+            trail: Trail::default(),
             carry_ms: 7,
             parser: ParserState::default(),
             origin: None,

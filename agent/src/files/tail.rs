@@ -91,6 +91,9 @@ pub(crate) struct Tail {
     /// What its lines were last said to look like, and how often that was another.
     pub(crate) said: Option<Kind>,
     pub(crate) changes: u8,
+    /// Reading it fails.
+    #[cfg(test)]
+    pub(crate) broken: bool,
 }
 
 /// Counts the handles that are open.
@@ -161,7 +164,7 @@ impl Tail {
     ) -> io::Result<Self> {
         let metadata = file.metadata()?;
         let guard = before(&file, entry.offset, GUARD_BYTES)?;
-        let mut trail = Trail::default();
+        let mut trail = entry.trail.clone();
         trail.pass(entry.offset, entry.guard);
         let source = Source {
             content,
@@ -207,6 +210,8 @@ impl Tail {
             behind_since: None,
             said,
             changes: 0,
+            #[cfg(test)]
+            broken: false,
         })
     }
 
@@ -229,6 +234,7 @@ impl Tail {
             offset,
             fingerprint: Checksum::of(&head),
             guard: Checksum::of(&before(file, offset, GUARD_BYTES)?),
+            trail: Trail::default(),
             carry_ms: 0,
             timed: false,
             parser: carry.state,
@@ -266,7 +272,7 @@ impl Tail {
         self.entry.offset = other.offset;
         self.entry.guard = other.guard;
         self.entry.fingerprint = other.fingerprint;
-        self.trail.clear();
+        self.trail = other.trail.clone();
         self.trail.pass(other.offset, other.guard);
         (self.entry.carry_ms, self.entry.timed) = (other.carry_ms, other.timed);
         self.entry.parser = other.parser;
@@ -282,6 +288,10 @@ impl Tail {
     }
 
     fn file(&self) -> io::Result<&File> {
+        #[cfg(test)]
+        if self.broken {
+            return Err(io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error()));
+        }
         self.file.as_ref().map(|handle| &handle.file).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
@@ -507,6 +517,7 @@ impl Tail {
     pub(crate) fn place(&mut self) -> FileEntry {
         self.settle_guard();
         self.trail.pass(self.entry.offset, self.entry.guard);
+        self.entry.trail = self.trail.in_short();
         self.dirty = false;
         self.entry.clone()
     }
@@ -527,6 +538,7 @@ impl Tail {
         self.guard.clear();
         self.guard_moved = false;
         self.trail.clear();
+        self.entry.trail.clear();
         self.entry.offset = 0;
         self.entry.parser = State::default();
         self.entry.guard = Checksum::of(&[]);

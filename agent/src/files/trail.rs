@@ -7,11 +7,12 @@
 //! Pure. Limit: [`MOST`] places. The first one stays, so that there is one before the end of every part that is longer.
 
 use super::identity::Checksum;
+use serde::{Deserialize, Serialize};
 
 const MOST: usize = 12;
 
 /// The places, and the checksums of the bytes just before each.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Trail(Vec<(u64, Checksum)>);
 
 impl Trail {
@@ -29,6 +30,17 @@ impl Trail {
             });
         }
         self.0.push((offset, guard));
+    }
+
+    /// Whether no place was passed.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What the journal keeps of it: the first place, and one some turns back.
+    pub(crate) fn in_short(&self) -> Self {
+        let back = self.0.len().saturating_sub(MOST / 2);
+        Self(self.0.first().into_iter().chain(self.0.get(back).filter(|_| back > 0)).copied().collect())
     }
 
     /// The content is another.
@@ -62,7 +74,11 @@ mod tests {
         }
         assert_eq!((trail.within(1), trail.within(0)), (Some((1, guard)), None));
         assert!(trail.within(9_990).is_some_and(|(near, _)| near > 9_900), "{trail:?}");
+        let short = trail.in_short();
+        assert_eq!((short.0.len(), short.within(1)), (2, Some((1, guard))));
+        assert!(short.within(10_000).is_some_and(|(near, _)| (9_980..9_999).contains(&near)), "{short:?}");
         trail.clear();
+        assert_eq!(trail.in_short(), trail);
         trail.pass(5, Checksum::of(b""));
         assert_eq!(trail.within(9), None);
     }

@@ -28,6 +28,12 @@ use std::time::{Duration, Instant};
 /// A smaller journal is never compacted while the agent runs.
 pub(crate) const COMPACT_BYTES: u64 = 1 << 20;
 
+#[cfg(test)]
+thread_local! {
+    /// After so many steps of writing nothing is done any more, as when the process is killed there.
+    pub(crate) static DIES_IN: std::cell::Cell<Option<u32>> = const { std::cell::Cell::new(None) };
+}
+
 /// The journal and its file.
 #[derive(Debug)]
 pub(crate) struct Journal {
@@ -37,6 +43,8 @@ pub(crate) struct Journal {
     file: Option<Open>,
     /// What was committed since the last fsync.
     unsynced: bool,
+    /// [`COMPACT_BYTES`], but for tests.
+    pub(crate) compact_bytes: u64,
     syncs: Syncs,
     #[cfg(test)]
     pub(crate) fails: bool,
@@ -95,6 +103,7 @@ impl Journal {
             state,
             file: None,
             unsynced: false,
+            compact_bytes: COMPACT_BYTES,
             syncs: Syncs::default(),
             #[cfg(test)]
             fails: false,
@@ -156,7 +165,8 @@ impl Journal {
             return Ok(());
         }
         let begun = Instant::now();
-        let result = if self.failing() { Err(failed()) } else { open.file.sync_data() };
+        let result =
+            if self.failing() { Err(failed()) } else { open.file.sync_data().and_then(|()| self.goes_on()) };
         self.syncs.since(begun);
         if result.is_err() {
             self.distrust();
@@ -181,9 +191,11 @@ impl Journal {
         push(&mut bytes, &self.state.snapshot())?;
         let len = u64::try_from(bytes.len()).map_err(io::Error::other)?;
         let (temporary, begun) = (self.path.with_extension("new"), Instant::now());
-        let file = replace(&self.path, &temporary, &bytes).inspect_err(|_| {
+        let file = self.replace(&temporary, &bytes).inspect_err(|_| {
             // Best effort: the next attempt begins by truncating it.
-            drop(std::fs::remove_file(&temporary));
+            if !is_dead() {
+                drop(std::fs::remove_file(&temporary));
+            }
         })?;
         self.syncs.since(begun);
         self.file = Some(Open { file, len, compacted: len });
@@ -199,7 +211,7 @@ impl Journal {
         let grown = self
             .file
             .as_ref()
-            .is_some_and(|open| open.len > COMPACT_BYTES.max(open.compacted.saturating_mul(4)));
+            .is_some_and(|open| open.len > self.compact_bytes.max(open.compacted.saturating_mul(4)));
         if grown {
             self.file = None;
         }
@@ -218,19 +230,41 @@ impl Journal {
         }
         open.file.write_all(&bytes)?;
         open.len += u64::try_from(bytes.len()).map_err(io::Error::other)?;
-        Ok(())
+        self.goes_on()
+    }
+
+    /// Temp file, fsync, rename, fsync of the directory. The file is open for appending.
+    fn replace(&self, temporary: &Path, bytes: &[u8]) -> io::Result<File> {
+        let mut file = File::options().write(true).create(true).truncate(true).open(temporary)?;
+        self.goes_on()?;
+        file.write_all(bytes)?;
+        self.goes_on()?;
+        file.sync_all()?;
+        self.goes_on()?;
+        std::fs::rename(temporary, &self.path)?;
+        self.goes_on()?;
+        sync_directory(self.path.parent().unwrap_or(Path::new(".")))?;
+        self.goes_on()?;
+        Ok(file)
+    }
+
+    /// Between two steps: an error where a test makes the disk full or kills the process there.
+    fn goes_on(&self) -> io::Result<()> {
+        if self.failing() { Err(failed()) } else { Ok(()) }
     }
 
     fn distrust(&mut self) {
-        if let Some(open) = self.file.take() {
+        if let Some(open) = self.file.take().filter(|_| !is_dead()) {
             // Best effort: whatever stands there is cut off, or known, when it is read.
             drop(open.file.set_len(open.len));
         }
     }
 
     #[cfg(test)]
-    const fn failing(&self) -> bool {
-        self.fails
+    fn failing(&self) -> bool {
+        let steps = DIES_IN.get();
+        DIES_IN.set(steps.map(|steps| steps.saturating_sub(1)));
+        self.fails || steps == Some(0)
     }
 
     #[cfg(not(test))]
@@ -238,6 +272,17 @@ impl Journal {
     const fn failing(&self) -> bool {
         false
     }
+}
+
+/// Whether a test has killed the process, so that it can't even tidy up.
+#[cfg(test)]
+fn is_dead() -> bool {
+    DIES_IN.get() == Some(0)
+}
+
+#[cfg(not(test))]
+const fn is_dead() -> bool {
+    false
 }
 
 fn failed() -> io::Error {
@@ -248,16 +293,6 @@ fn push(out: &mut Vec<u8>, delta: &Delta) -> io::Result<()> {
     let payload = serde_json::to_vec(delta)?;
     format::push(out, &payload)
         .map_err(|len| io::Error::other(format!("a record of {len} bytes is too long")))
-}
-
-/// Temp file, fsync, rename, fsync of the directory. The file is open for appending.
-fn replace(path: &Path, temporary: &Path, bytes: &[u8]) -> io::Result<File> {
-    let mut file = File::options().write(true).create(true).truncate(true).open(temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(temporary, path)?;
-    sync_directory(path.parent().unwrap_or(Path::new(".")))?;
-    Ok(file)
 }
 
 /// Makes the names in a directory durable.

@@ -8,6 +8,7 @@
 //! twice; one record is applied whole or, when it is torn, not at all. A snapshot is a record on an empty state.
 
 use crate::files::identity::{Checksum, Key, hex};
+use crate::files::trail::Trail;
 use logweir_proto::line::{Format, Keys, Origin, State as ParserState};
 use logweir_proto::{BatchId, Level};
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,9 @@ pub(crate) struct FileEntry {
     pub(crate) fingerprint: Checksum,
     /// The bytes just before `offset`.
     pub(crate) guard: Checksum,
+    /// The same of a few places before it.
+    #[serde(default, skip_serializing_if = "Trail::is_empty")]
+    pub(crate) trail: Trail,
     /// The time of the next line that has none, in Unix milliseconds.
     pub(crate) carry_ms: i64,
     /// Whether `carry_ms` comes from a line; else it is the time of reading.

@@ -3,6 +3,7 @@
 use super::state::{Batch, FileEntry, Parsing, Piece};
 use super::*;
 use crate::files::identity::{Checksum, Key};
+use crate::files::trail::Trail;
 use crate::journal::recovery::{Found, Verdict, judge, parts};
 use logweir_proto::line::Format;
 use logweir_proto::{BatchId, Level};
@@ -56,6 +57,7 @@ fn file(ino: u64, offset: u64) -> FileEntry {
         offset,
         fingerprint: Checksum::of(b"first"),
         guard: Checksum::of(b"last"),
+        trail: Trail::default(),
         carry_ms: 7,
         parser: logweir_proto::line::State::default(),
         origin: None,

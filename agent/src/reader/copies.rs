@@ -33,43 +33,29 @@ pub(super) fn are_related(original: &Path, copy: &Path) -> bool {
     original.parent() == copy.parent() && service_of_path(original) == service_of_path(copy)
 }
 
-/// Whether `file` begins with all that was read of the entry's content.
+/// The entry of `file`, when it is a copy of the entry's content: up to where it needs not be read.
+///
+/// What was written between the copy and the truncation may have been read before it was gone. Then the copy holds less
+/// than what was read, and the last place of the trail that it has shows whose copy it is.
 ///
 /// # Errors
 /// When it can't be read.
-pub(super) fn holds_content(entry: &FileEntry, file: &File) -> io::Result<bool> {
-    Ok(entry.fingerprint.len() > 0
-        && file.metadata()?.len() >= entry.offset
-        && entry.fingerprint.begins(&head(file)?)
-        && entry.guard.is_of(&before(file, entry.offset, entry.guard.len())?))
-}
-
-/// The entry of `file` when it holds less than what was read of the entry's content: what was written between the copy
-/// and the truncation was read before it was gone. All of the copy was read then.
-///
-/// # Errors
-/// When it can't be read.
-fn as_part(entry: &FileEntry, trail: &Trail, file: &File) -> io::Result<Option<FileEntry>> {
-    let len = file.metadata()?.len();
-    let Some((place, guard)) = trail.within(len).filter(|_| len < entry.offset) else { return Ok(None) };
-    let head = head(file)?;
-    let known = entry.fingerprint;
-    let begins = known.begins(&head) || known.len() > head.len();
+pub(super) fn place_in_copy(entry: &FileEntry, trail: &Trail, file: &File) -> io::Result<Option<FileEntry>> {
+    let (len, head, known) = (file.metadata()?.len(), head(file)?, entry.fingerprint);
+    let whole = (entry.offset <= len).then_some((entry.offset, entry.guard));
+    let Some((place, guard)) = whole.or_else(|| trail.within(len)) else { return Ok(None) };
+    // Of a short file the fingerprint covers what was written after the copy, too; then it is the guard that tells.
+    let is_longer = known.len() > head.len() && guard.len() > 0;
+    let begins = known.len() > 0 && (known.begins(&head) || is_longer);
     if !begins || !guard.is_of(&before(file, place, guard.len())?) {
         return Ok(None);
     }
-    cut_off(entry, file, len).map(Some)
-}
-
-/// The entry as it is when `len` bytes are all that there is, in `file`.
-///
-/// # Errors
-/// When it can't be read.
-pub(super) fn cut_off(entry: &FileEntry, file: &File, len: u64) -> io::Result<FileEntry> {
-    let (head, known) = (head(file)?, entry.fingerprint);
-    let fingerprint = if known.len() > head.len() { Checksum::of(&head) } else { known };
+    let fingerprint = if is_longer { Checksum::of(&head) } else { known };
+    if whole.is_some() {
+        return Ok(Some(FileEntry { fingerprint, ..entry.clone() }));
+    }
     let guard = Checksum::of(&before(file, len, GUARD_BYTES)?);
-    Ok(FileEntry { offset: len, fingerprint, guard, ..entry.clone() })
+    Ok(Some(FileEntry { offset: len, fingerprint, guard, trail: Trail::default(), ..entry.clone() }))
 }
 
 impl Core {
@@ -97,9 +83,7 @@ impl Core {
     pub(super) fn leave_to_copy(&mut self, old: &FileEntry, trail: &Trail, now: Moment) -> u64 {
         for tail in self.tails.values_mut() {
             let candidate = !tail.is_own && !tail.spooled && tail.entry.offset == 0 && is_beside(old, tail);
-            let place = |file: &File| {
-                if holds_content(old, file)? { Ok(Some(old.clone())) } else { as_part(old, trail, file) }
-            };
+            let place = |file: &File| place_in_copy(old, trail, file);
             let Some(place) = candidate.then(|| tail.with_file(place).ok().flatten()).flatten() else {
                 continue;
             };
@@ -134,15 +118,13 @@ fn is_copy_of(tail: &Tail, head: &[u8], other: &Tail, now: Moment) -> io::Result
     }
     if !other.is_open() && other.missing > 0 {
         // The next scans find out what became of it.
-        return tail.with_file(|copy| {
-            Ok(holds_content(&other.entry, copy)? || as_part(&other.entry, &other.trail, copy)?.is_some())
-        });
+        return tail.with_file(|copy| Ok(place_in_copy(&other.entry, &other.trail, copy)?.is_some()));
     }
     let compared = other.with_file(|original| {
         if !other.is_intact(original)? {
             // A copy is complete before the original is emptied. Whose it is is decided when that is looked at.
-            let part = |copy: &File| as_part(&other.entry, &other.trail, copy);
-            return Ok(known.begins(head) || tail.with_file(part)?.is_some());
+            let place = |copy: &File| place_in_copy(&other.entry, &other.trail, copy);
+            return Ok(known.begins(head) || tail.with_file(place)?.is_some());
         }
         let end = |file: &File| before(file, tail.size, COMPARED_BYTES);
         let same = tail.with_file(end)? == end(original)?;

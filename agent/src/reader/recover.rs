@@ -8,7 +8,7 @@
 //!
 //! Invariant: nothing but the very bytes of a number's event is ever sent under that number.
 
-use super::copies::{are_related, cut_off, holds_content};
+use super::copies::{are_related, place_in_copy};
 use super::core::Moment;
 use super::locate::{Locator, Place, Wanted};
 use super::notes::{self, Loss};
@@ -84,7 +84,7 @@ impl Recovery<'_> {
         let changed: Vec<_> = old.files.values().filter_map(|entry| self.file(entry, &mut out)).collect();
         // When it is known which files are others.
         for (entry, reason) in changed {
-            if !self.leave_to_copy(entry, old, &mut out) {
+            if !self.leave_to_copy(entry, &mut out) {
                 self.lose_rest(entry, reason, &mut out);
             }
         }
@@ -220,26 +220,16 @@ impl Recovery<'_> {
         None
     }
 
-    /// Finds a copy of a file's old content that a pattern matches, and of which nothing was read. It may lack what was
-    /// read after it was made, where the pieces of a batch show whose copy it is.
-    fn leave_to_copy(&self, entry: &FileEntry, old: &State, out: &mut Recovered) -> bool {
-        let pieces = || old.batches.values().flat_map(|batch| &batch.pieces).filter(|p| p.key == entry.key);
+    /// Finds a copy of a file's old content that a pattern matches, and of which nothing was read.
+    fn leave_to_copy(&self, entry: &FileEntry, out: &mut Recovered) -> bool {
         for (key, found) in self.matched.iter().filter(|(_, found)| are_related(&entry.path, &found.path)) {
             let unread = out.state.files.get(key).is_none_or(|known| known.offset == 0);
             let Ok(file) = open(&found.path) else { continue };
             let Ok(metadata) = file.metadata() else { continue };
             let other = *key != entry.key && found.path != entry.path;
             let right = unread && other && Key::of(&metadata) == *key;
-            if !right {
-                continue;
-            }
-            let is_part = metadata.len() < entry.offset && pieces().any(|p| bytes_of(p, &file).is_some());
-            let holds = if is_part {
-                cut_off(entry, &file, metadata.len()).ok()
-            } else {
-                holds_content(entry, &file).unwrap_or(false).then(|| entry.clone())
-            };
-            if let Some(held) = holds {
+            let held = if right { place_in_copy(entry, &entry.trail, &file).ok().flatten() } else { None };
+            if let Some(held) = held {
                 let place = FileEntry {
                     key: *key,
                     path: found.path.clone(),

@@ -1,12 +1,14 @@
 //! Random lives of files and agents, against a plain list of what was written and what became of it.
 //!
 //! Applications write lines in pieces, and keep writing to files that were renamed; files are rotated, copied and
-//! emptied, truncated, deleted; agents are killed, stopped, started; batches are acknowledged late and in any order; the
-//! disk is full for a while. What must hold at the end is in [`Life::check`].
+//! emptied, truncated, linked, deleted; agents are killed (also between any two steps of writing their journal), stopped,
+//! started; batches are acknowledged late and in any order; the disk is full, or files can't be read, for a while; the
+//! clock is set. What must hold at the end is in [`Life::check`].
 //!
 //! `./test reader N` runs more of them. `LOGWEIR_READER_CASES` and proptest's own variables work too.
 
 use super::*;
+use crate::journal::DIES_IN;
 use proptest::prelude::*;
 use std::collections::{BTreeSet, HashSet};
 
@@ -18,8 +20,11 @@ enum Op {
     /// The next line, up to somewhere in its middle.
     Begin(usize, usize),
     Rename(usize),
+    /// The same by another name and the end of the first one, with so much time between.
+    Link(usize, u64),
     Create(usize),
-    CopyTruncate(usize, usize),
+    /// With so many lines after it, and so many between the copy and the truncation.
+    CopyTruncate(usize, usize, usize),
     Truncate(usize, usize),
     Delete(usize),
     /// One of those that were rotated.
@@ -30,10 +35,16 @@ enum Op {
     Take,
     Settle(usize),
     Kill,
+    /// After so many steps of writing the journal, while it runs or starts.
+    KillWithin(u32),
     Stop,
     Start,
     /// The disk is full, or not any more.
     Full(bool),
+    /// No file can be read, or they can again.
+    Unreadable(bool),
+    /// The clock is set, by so many milliseconds.
+    Clock(i64),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -43,7 +54,9 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (slot.clone(), 1_usize..14).prop_map(|(slot, at)| Op::Begin(slot, at)),
         3 => slot.clone().prop_map(Op::Rename),
         3 => slot.clone().prop_map(Op::Create),
-        3 => (slot.clone(), 0_usize..9).prop_map(|(slot, lines)| Op::CopyTruncate(slot, lines)),
+        3 => (slot.clone(), 0_usize..9, prop_oneof![3 => Just(0_usize), 1 => 1_usize..4])
+            .prop_map(|(slot, lines, late)| Op::CopyTruncate(slot, lines, late)),
+        1 => (slot.clone(), prop_oneof![Just(0_u64), Just(10), Just(1000)]).prop_map(|(slot, ms)| Op::Link(slot, ms)),
         1 => (slot.clone(), 0_usize..9).prop_map(|(slot, lines)| Op::Truncate(slot, lines)),
         1 => slot.prop_map(Op::Delete),
         1 => (0_usize..3).prop_map(Op::DeleteOld),
@@ -54,11 +67,17 @@ fn op() -> impl Strategy<Value = Op> {
         2 => Just(Op::Kill),
         1 => Just(Op::Stop),
         4 => Just(Op::Start),
+        1 => (0_u32..12).prop_map(Op::KillWithin),
         1 => any::<bool>().prop_map(Op::Full),
+        1 => any::<bool>().prop_map(Op::Unreadable),
+        1 => prop_oneof![Just(-7_200_000_i64), Just(3_600_000), Just(-50)].prop_map(Op::Clock),
     ]
 }
 
 const SLOTS: usize = 2;
+
+/// A journal is soon so large.
+const COMPACT_BYTES: u64 = 4 << 10;
 
 /// After so many looks, a second apart, the journal knows that there is something.
 const IN_JOURNAL: u32 = 4;
@@ -69,6 +88,8 @@ struct Kind {
     /// Whether the pattern matches what rotation leaves.
     matches_old: bool,
     max_open_files: usize,
+    /// Whether what is there at the first start is passed over.
+    from_end: bool,
 }
 
 /// A line, and where it stands in its content.
@@ -78,6 +99,10 @@ struct Line {
     end: usize,
     /// How often an agent has looked at the file since.
     looks: u32,
+    /// Whether it was there before the first start, and is passed over.
+    passed: bool,
+    /// Whether it was truncated before it was copied.
+    cut: bool,
 }
 
 /// What stands, or stood, in a file.
@@ -112,6 +137,7 @@ struct Life {
     written: usize,
     rotated: usize,
     full: bool,
+    unreadable: bool,
     /// For so many looks nobody knows what is seen.
     blind: u32,
     /// Lines that may be missing, by content; those that were seen must be named then.
@@ -120,17 +146,20 @@ struct Life {
 
 impl Life {
     fn new(kind: Kind) -> Self {
-        let rig = Rig::started(|settings| {
+        let rig = Rig::new(|settings| {
             settings.batch_events = 5;
             settings.window_batches = 4;
             settings.max_open_files = kind.max_open_files;
             if kind.matches_old {
                 settings.patterns[0].push('*');
             }
+            if kind.from_end {
+                settings.from = From::End;
+            }
         });
         let slots =
             (0..SLOTS).map(|_| Slot { file: None, content: 0, rest: Vec::new(), quiet_ms: 0 }).collect();
-        Self {
+        let mut life = Self {
             rig,
             kind,
             contents: vec![],
@@ -138,9 +167,24 @@ impl Life {
             written: 0,
             rotated: 0,
             full: false,
+            unreadable: false,
             blind: 0,
             at_risk: vec![],
+        };
+        if kind.from_end {
+            life.write(0, 3);
+            for line in &mut life.contents[0].lines {
+                line.passed = true;
+            }
+            // Whose line isn't whole yet is read from its beginning.
+            life.begin(0, 3);
         }
+        life.rig.start();
+        life.rig.core().journal.compact_bytes = COMPACT_BYTES;
+        if kind.from_end {
+            life.look();
+        }
+        life
     }
 
     fn name(&self, slot: usize) -> PathBuf {
@@ -183,7 +227,7 @@ impl Life {
         let content = &mut self.contents[self.slots[slot].content];
         let bytes = format!("{text}\r\n").into_bytes();
         let (start, end) = (content.len, content.len + bytes.len());
-        content.lines.push(Line { text, start, end, looks: 0 });
+        content.lines.push(Line { text, start, end, looks: 0, passed: false, cut: false });
         content.len = end;
         bytes
     }
@@ -233,17 +277,39 @@ impl Life {
     }
 
     fn rename(&mut self, slot: usize) {
-        let Some(content) = self.current(slot) else { return };
+        let Some(content) = self.renamable(slot) else { return };
+        let path = self.old_name(slot);
+        std::fs::rename(&self.contents[content].path, &path).unwrap();
+        self.contents[content].path = path;
+    }
+
+    fn link(&mut self, slot: usize, ms: u64) {
+        let Some(content) = self.renamable(slot) else { return };
+        let path = self.old_name(slot);
+        std::fs::hard_link(&self.contents[content].path, &path).unwrap();
+        if ms == 1000 {
+            self.look();
+        } else if ms > 0 {
+            self.pass(ms);
+        }
+        if self.renamable(slot).is_none() {
+            return delete(&path);
+        }
+        delete(&self.contents[content].path);
+        self.contents[content].path = path;
+    }
+
+    /// A file that is the slot's and may get another name.
+    fn renamable(&mut self, slot: usize) -> Option<usize> {
+        let content = self.current(slot)?;
         if !self.kind.matches_old && !self.is_known(content) {
             // An agent that has never seen a file can't find it under a name that no pattern matches.
             self.look();
             if !self.is_known(content) {
-                return;
+                return None;
             }
         }
-        let path = self.old_name(slot);
-        std::fs::rename(&self.contents[content].path, &path).unwrap();
-        self.contents[content].path = path;
+        Some(content)
     }
 
     fn is_known(&self, content: usize) -> bool {
@@ -252,11 +318,16 @@ impl Life {
 
     /// What is not with the sender by now may be missing at the end.
     fn risk(&mut self, content: usize) {
+        self.risk_from(content, 0);
+        self.contents[content].gone = true;
+    }
+
+    /// The same for the lines from this one on.
+    fn risk_from(&mut self, content: usize, first: usize) {
         let sent: HashSet<String> = self.rig.messages().into_iter().collect();
-        let lines = self.contents[content].lines.iter().enumerate();
+        let lines = self.contents[content].lines.iter().enumerate().skip(first);
         let unsent = lines.filter(|(_, line)| !sent.contains(&line.text)).map(|(line, _)| (content, line));
         self.at_risk.extend(unsent);
-        self.contents[content].gone = true;
     }
 
     fn empty(&mut self, slot: usize, lines: usize) {
@@ -271,12 +342,27 @@ impl Life {
         }
     }
 
-    fn copy_truncate(&mut self, slot: usize, lines: usize) {
+    fn copy_truncate(&mut self, slot: usize, lines: usize, late: usize) {
         let Some(content) = self.current(slot) else { return };
         self.finish(slot);
         let copy = self.old_name(slot);
         std::fs::copy(self.name(slot), &copy).unwrap();
+        let copied = self.contents[content].lines.len();
+        let mut first = copied;
+        // Of two files of which nothing was read nobody knows which is the copy.
+        let path = self.name(slot);
+        let begun = self.rig.running.as_ref().is_none_or(|(core, _)| {
+            core.tails.values().any(|tail| tail.entry.path == path && tail.entry.offset > 0)
+        });
+        if late > 0 && begun {
+            self.write(slot, late);
+            // They may be in one batch with lines that the copy has.
+            first = 0;
+            self.pass(10);
+        }
         if self.kind.matches_old {
+            self.risk_from(content, first);
+            self.contents[content].lines[copied..].iter_mut().for_each(|line| line.cut = true);
             self.contents[content].path = copy;
             self.contents[content].known = false;
             self.contents[content].file_known = false;
@@ -334,7 +420,10 @@ impl Life {
     fn start(&mut self) {
         if self.rig.running.is_none() {
             self.rig.ended = None;
+            // Each process has a clock of its own.
+            self.rig.now.mono = Duration::ZERO;
             self.rig.start();
+            self.rig.core().journal.compact_bytes = COMPACT_BYTES;
             self.rig.core().journal.fails = self.full;
         }
     }
@@ -359,6 +448,8 @@ impl Life {
     }
 
     fn step(&mut self) -> Next {
+        let unreadable = self.unreadable;
+        self.rig.core().tails.values_mut().for_each(|tail| tail.broken = unreadable);
         let next = self.rig.step();
         if self.rig.ended.is_some() {
             self.ended();
@@ -380,13 +471,14 @@ impl Life {
         }
         // Nothing is read or written for a second after the disk was full, and then it is written before it is read.
         self.blind = self.blind.saturating_sub(1);
-        if self.blind > 0 || self.full {
+        if self.blind > 0 || self.full || self.unreadable {
             return;
         }
         for content in self.contents.iter_mut().filter(|content| !content.gone) {
             content.known = true;
             let known = content.known;
-            content.lines.iter_mut().for_each(|line| line.looks += u32::from(known));
+            let there = content.lines.iter_mut().filter(|line| !line.cut);
+            there.for_each(|line| line.looks += u32::from(known));
         }
         for slot in self.slots.iter().filter(|slot| !slot.rest.is_empty()) {
             if let Some(line) = self.contents[slot.content].lines.last_mut() {
@@ -402,7 +494,8 @@ impl Life {
             Op::Begin(slot, at) => self.begin(slot, at),
             Op::Rename(slot) => self.rename(slot),
             Op::Create(slot) => self.create(slot),
-            Op::CopyTruncate(slot, lines) => self.copy_truncate(slot, lines),
+            Op::CopyTruncate(slot, lines, late) => self.copy_truncate(slot, lines, late),
+            Op::Link(slot, ms) => self.link(slot, ms),
             Op::Truncate(slot, lines) => self.truncate(slot, lines),
             Op::Delete(slot) => {
                 if let Some(content) = self.current(slot) {
@@ -428,6 +521,19 @@ impl Life {
                 self.rig.core().handle(Wake::Settled(Settled { id, rejects: vec![] }), now);
             }
             Op::Kill if running => self.ended(),
+            Op::KillWithin(steps) => {
+                DIES_IN.set(Some(steps));
+                if running {
+                    self.pass(600);
+                } else {
+                    // It may get as far as that, or not.
+                    self.rig.ended = None;
+                    self.rig.now.mono = Duration::ZERO;
+                    drop(self.rig.try_start(None));
+                }
+                DIES_IN.set(None);
+                self.ended();
+            }
             Op::Stop if running => {
                 let now = self.rig.now;
                 self.rig.core().handle(Wake::Stop, now);
@@ -440,13 +546,18 @@ impl Life {
                     self.rig.core().journal.fails = full;
                 }
             }
+            Op::Unreadable(unreadable) => {
+                self.unreadable = unreadable;
+                self.blind = 3;
+            }
+            Op::Clock(ms) => self.rig.now.unix_ms += ms,
             Op::Take | Op::Settle(_) | Op::Kill | Op::Stop => {}
         }
     }
 
     /// Until nothing is left to do.
     fn drain(&mut self) {
-        self.full = false;
+        (self.full, self.unreadable) = (false, false);
         for slot in 0..SLOTS {
             self.finish(slot);
         }
@@ -455,6 +566,7 @@ impl Life {
         }
         self.start();
         self.rig.core().journal.fails = false;
+        self.rig.core().tails.values_mut().for_each(|tail| tail.broken = false);
         for _ in 0..16 {
             self.rig.pass(1200);
             self.rig.settle_down();
@@ -472,9 +584,11 @@ impl Life {
         let losses = self.rig.losses();
         let at_risk: HashSet<(usize, usize)> = self.at_risk.iter().copied().collect();
         for (at, content) in self.contents.iter().enumerate() {
-            for (index, line) in
-                content.lines.iter().enumerate().filter(|(_, line)| !sent.contains(&line.text))
-            {
+            for line in content.lines.iter().filter(|line| line.passed) {
+                prop_assert!(!sent.contains(&line.text), "{:?} was there before the first start", line.text);
+            }
+            let expected = content.lines.iter().enumerate().filter(|(_, line)| !line.passed);
+            for (index, line) in expected.filter(|(_, line)| !sent.contains(&line.text)) {
                 prop_assert!(
                     at_risk.contains(&(at, index)),
                     "{:?} is missing; losses: {:?}",
@@ -525,17 +639,18 @@ proptest! {
     #![proptest_config(cases())]
 
     #[test]
-    fn rotated_files_match_no_pattern(ops in prop::collection::vec(op(), 1..24)) {
-        live(Kind { matches_old: false, max_open_files: 50 }, ops)?;
+    fn rotated_files_match_no_pattern(from_end in any::<bool>(), ops in prop::collection::vec(op(), 1..24)) {
+        live(Kind { matches_old: false, max_open_files: 50, from_end }, ops)?;
     }
 
     #[test]
-    fn rotated_files_match(ops in prop::collection::vec(op(), 1..24)) {
-        live(Kind { matches_old: true, max_open_files: 50 }, ops)?;
+    fn rotated_files_match(from_end in any::<bool>(), ops in prop::collection::vec(op(), 1..24)) {
+        live(Kind { matches_old: true, max_open_files: 50, from_end }, ops)?;
     }
 
     #[test]
-    fn there_are_fewer_handles_than_files(matches_old in any::<bool>(), ops in prop::collection::vec(op(), 1..24)) {
-        live(Kind { matches_old, max_open_files: 1 }, ops)?;
+    fn there_are_fewer_handles_than_files(
+        matches_old in any::<bool>(), from_end in any::<bool>(), ops in prop::collection::vec(op(), 1..24)) {
+        live(Kind { matches_old, max_open_files: 1, from_end }, ops)?;
     }
 }
