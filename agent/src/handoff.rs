@@ -157,6 +157,8 @@ pub(crate) struct FileReport {
     pub(crate) behind_bytes: u64,
     /// For how long it has not been read to its end, in milliseconds.
     pub(crate) behind_ms: u64,
+    /// How fast it is read, of late.
+    pub(crate) bytes_per_second: u64,
     /// Which format its lines have.
     pub(crate) format: String,
     /// Why it can't be read.

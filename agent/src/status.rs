@@ -12,7 +12,7 @@ pub(crate) mod command;
 use crate::handoff::{Report, Wake};
 use crate::reload::{ConfigStatus, SharedStatus};
 use crate::send::delivery::Shared;
-use crate::send::gate::HeldBack;
+use crate::send::gate::{HeldBack, LastError};
 use crate::send::http::Http;
 use axum::Router;
 use axum::extract::State;
@@ -43,6 +43,8 @@ pub(crate) struct Status {
     pub(crate) config: ConfigStatus,
     /// `null` while batches go out.
     pub(crate) held_back: Option<HeldBack>,
+    /// What went wrong last when batches were sent, whether or not it is over; `null` while nothing has.
+    pub(crate) last_error: Option<LastError>,
     #[serde(flatten)]
     pub(crate) reading: Report,
 }
@@ -83,6 +85,7 @@ async fn answer(State(asked): State<Asked>) -> Response {
         linger_factor: guidance.stretch(),
         config: asked.config.get(),
         held_back: gate.held_back().or_else(|| rates.held_back()),
+        last_error: gate.last_error(),
         reading,
     };
     axum::Json(status).into_response()

@@ -11,6 +11,7 @@
 
 use super::identity::{Checksum, FINGERPRINT_BYTES, GUARD_BYTES, Key, Stamp, born};
 use super::lines::Splitter;
+use super::speed::Speed;
 use super::trail::Trail;
 use crate::batch::{Source, length};
 use crate::journal::state::FileEntry;
@@ -88,6 +89,8 @@ pub(crate) struct Tail {
     pub(crate) error: Option<String>,
     /// Since when there has been something to read.
     pub(crate) behind_since: Option<Duration>,
+    /// How fast it is read.
+    pub(crate) speed: Speed,
     /// What its lines were last said to look like, and how often that was another.
     pub(crate) said: Option<Kind>,
     pub(crate) changes: u8,
@@ -208,6 +211,7 @@ impl Tail {
             retry_at: None,
             error: None,
             behind_since: None,
+            speed: Speed::default(),
             said,
             changes: 0,
             #[cfg(test)]

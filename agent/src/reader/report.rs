@@ -32,6 +32,7 @@ impl Core {
             size: tail.size,
             behind_bytes: tail.behind(),
             behind_ms,
+            bytes_per_second: tail.speed.at(tail.entry.offset, now.mono),
             format: self.format_of(tail),
             error: tail.error.clone(),
             gone: gone(tail).map(str::to_owned),

@@ -88,6 +88,7 @@ impl Core {
         tail.error = None;
         if tail.read_at != before {
             tail.read_on = now.mono;
+            tail.speed.passed(tail.entry.offset, now.mono);
         }
         Ok(true)
     }

@@ -16,6 +16,7 @@ use super::locate::{LISTINGS, Locator, Place, Wanted};
 use super::notes::{self, Loss};
 use crate::files::discover::Match;
 use crate::files::identity::{Key, born};
+use crate::files::speed::Speed;
 use crate::files::tail::{self, Tail};
 use crate::journal::recovery::{Found, Verdict, judge};
 use crate::journal::state::{Batch, FileEntry};
@@ -207,6 +208,7 @@ impl Core {
         // Before there was a journal, nothing was read that it could be a copy of.
         tail.is_own = self.is_first_run && self.scans <= 1;
         (tail.active, tail.read_on) = (now.mono, now.mono);
+        tail.speed = Speed::from(tail.entry.offset, now.mono);
         if news {
             self.staged_files.insert(key, tail.entry.clone());
         }

@@ -57,6 +57,8 @@ struct State {
     failing: Backoff,
     mending: Backoff,
     voice: Voice,
+    /// The last trouble that was no pressure, and when it was last met.
+    last: Option<(Reason, String, Instant)>,
 }
 
 #[derive(Debug)]
@@ -89,6 +91,15 @@ pub(crate) struct HeldBack {
     pub(crate) for_ms: u64,
 }
 
+/// What went wrong last, whether or not it is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LastError {
+    pub(crate) reason: String,
+    pub(crate) detail: String,
+    /// How long ago, in milliseconds.
+    pub(crate) ago_ms: u64,
+}
+
 /// Whole milliseconds.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
@@ -112,6 +123,7 @@ impl Gate {
             failing: backoff(FAILING),
             mending: backoff(MENDING),
             voice: Voice::default(),
+            last: None,
         };
         let (state, moved, front) = (Mutex::new(state), Notify::new(), tokio::sync::Mutex::new(()));
         Arc::new(Self { state, moved, front, metrics, readiness })
@@ -174,6 +186,9 @@ impl Gate {
             Some(closed) => closed.until = closed.until.max(until),
         }
         let say = news && state.voice.held(hold.reason, now);
+        if !hold.reason.is_pressure() {
+            state.last = Some((hold.reason, hold.detail.clone(), now));
+        }
         drop(guard);
         self.moved.notify_waiters();
         let well = hold.reason.is_pressure();
@@ -250,6 +265,14 @@ impl Gate {
             since_ms: millis(since.elapsed()),
             for_ms: millis(closed.until.saturating_duration_since(Instant::now())),
         })
+    }
+
+    /// The last error, of this run.
+    pub(crate) fn last_error(&self) -> Option<LastError> {
+        let state = self.lock();
+        let (reason, detail, at) = state.last.as_ref()?;
+        let (reason, detail) = (reason.as_str().to_owned(), detail.clone());
+        Some(LastError { reason, detail, ago_ms: millis(at.elapsed()) })
     }
 
     /// What holds sending back, and for how long already.

@@ -6,14 +6,11 @@ use crate::handoff::FileReport;
 use crate::send::client::{Connecting, TlsClient, chain};
 use comfy_table::{CellAlignment, Table};
 use logweir_telemetry::exit::Exit;
-use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::time::Duration;
 use thiserror::Error;
 
-/// Between the two looks that a rate needs.
-const BETWEEN: Duration = Duration::from_secs(1);
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How many losses are shown; the file has them all.
@@ -38,17 +35,11 @@ pub(crate) enum StatusError {
 /// # Errors
 /// See [`StatusError`].
 pub(crate) async fn run(args: &StatusArgs) -> Result<Exit, StatusError> {
-    let first = ask(args).await?;
-    let mut out = io::stdout().lock();
-    if args.json {
-        writeln!(out, "{}", first.trim_end())?;
-        let status: Status = parse(&first)?;
-        return Ok(verdict(&status));
-    }
-    let before: Status = parse(&first)?;
-    tokio::time::sleep(BETWEEN).await;
-    let status: Status = parse(&ask(args).await?)?;
-    out.write_all(shown(&before, &status).as_bytes())?;
+    let answer = ask(args).await?;
+    let status: Status =
+        serde_json::from_str(&answer).map_err(|error| StatusError::Answer(error.to_string()))?;
+    let text = if args.json { answer.trim_end().to_owned() + "\n" } else { shown(&status) };
+    io::stdout().lock().write_all(text.as_bytes())?;
     Ok(verdict(&status))
 }
 
@@ -77,11 +68,7 @@ async fn ask(args: &StatusArgs) -> Result<String, StatusError> {
     if status.is_success() { Ok(text) } else { Err(unreachable(format!("{status} {}", text.trim()))) }
 }
 
-fn parse(text: &str) -> Result<Status, StatusError> {
-    serde_json::from_str(text).map_err(|e| StatusError::Answer(e.to_string()))
-}
-
-fn shown(before: &Status, status: &Status) -> String {
+fn shown(status: &Status) -> String {
     let mut text = String::new();
     let mut line = |words: String| {
         text.push_str(&printable(&words));
@@ -116,13 +103,16 @@ fn shown(before: &Status, status: &Status) -> String {
             held.detail
         ),
     });
+    if let (Some(last), None) = (&status.last_error, &status.held_back) {
+        line(format!("last error {} ago: {} ({})", span(last.ago_ms), last.reason, last.detail));
+    }
     let reading = &status.reading;
     line(format!("unsettled  {} batches, {} bytes", reading.unsettled_batches, reading.unsettled_bytes));
     if let Some(why) = &reading.reading_stopped {
         line(format!("reading    stands still: {why}"));
     }
     text.push('\n');
-    text.push_str(&files(before, status));
+    text.push_str(&files(status));
     if !reading.losses.is_empty() {
         text.push_str("\nlost (losses.ndjson in the state directory has all):\n");
         for loss in reading.losses.iter().rev().take(LOSSES).rev() {
@@ -145,21 +135,18 @@ fn shown(before: &Status, status: &Status) -> String {
     text
 }
 
-fn files(before: &Status, status: &Status) -> String {
-    let seen: HashMap<&str, u64> =
-        before.reading.files.iter().map(|file| (file.file.as_str(), file.position)).collect();
+fn files(status: &Status) -> String {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     table.set_header(["file", "format", "position", "behind", "since", "bytes/s", ""]);
     for file in &status.reading.files {
-        let rate = seen.get(file.file.as_str()).map(|before| file.position.saturating_sub(*before));
         table.add_row([
             printable(&file.file),
             printable(&file.format),
             file.position.to_string(),
             file.behind_bytes.to_string(),
             if file.behind_bytes == 0 { String::new() } else { span(file.behind_ms) },
-            rate.unwrap_or(file.position).to_string(),
+            file.bytes_per_second.to_string(),
             printable(&remark(file)),
         ]);
     }

@@ -67,6 +67,38 @@ async fn it_shows_each_file_and_what_holds_it_back() {
 }
 
 #[tokio::test]
+async fn an_error_that_is_over_is_still_known_and_what_is_read_has_a_rate() {
+    let (place, collector) = (Place::new(), Collector::start().await);
+    let file = place.lines("app.log", &messages(0..50));
+    let admin = free_port();
+    collector.taken.refuse(Some(Problem::new(ProblemCode::Internal, "it broke")));
+    let agent = place.start(&collector.url(), &["--admin", &admin, "--linger", "10ms", &file]);
+    let mut last = Value::Null;
+    for _ in 0..500 {
+        last = status(&place, &admin).await.1;
+        if !last["last_error"].is_null() {
+            break;
+        }
+    }
+    assert!(last["last_error"]["detail"].as_str().unwrap().contains("it broke"), "{last}");
+    collector.taken.refuse(None);
+    until("all is taken", || collector.taken.messages().len() == 50).await;
+    let mut rates = Vec::new();
+    for n in 0..30 {
+        place.append("app.log", &messages(100 + n..101 + n));
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        last = status(&place, &admin).await.1;
+        rates.push(last["files"][0]["bytes_per_second"].as_u64().unwrap());
+    }
+    assert!(rates.iter().any(|rate| (20..20_000).contains(rate)), "{rates:?}");
+    assert_eq!(last["held_back"], Value::Null, "{last}");
+    let over = place.command(&["status", "--admin", &admin]).await;
+    assert_eq!(over.code, Some(0), "{}", over.log);
+    assert!(over.out.contains("last error") && over.out.contains("it broke"), "{}", over.out);
+    drop(agent);
+}
+
+#[tokio::test]
 async fn a_rate_of_its_own_is_named_with_until_when_and_files_without_labels_are_counted_together() {
     let (place, collector) = (Place::new(), Collector::start().await);
     let file = place.lines("app.log", &messages(0..1_000));
