@@ -96,7 +96,11 @@ impl Metrics {
 
     fn register(&self, registry: &mut Registry) {
         let m = self.clone();
-        registry.register("lines_read", "Lines read from files and the spool", m.lines_read);
+        registry.register(
+            "lines_read",
+            "Lines read from files and the spool, but for empty ones",
+            m.lines_read,
+        );
         registry.register("read_bytes", "Bytes read from files and the spool", m.bytes_read);
         registry.register(
             "undated_events",

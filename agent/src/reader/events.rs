@@ -110,7 +110,10 @@ impl Core {
             }
             match next {
                 Next::Open => continue,
-                Next::Nothing => self.pass_over(tail, &assembly, &Span { buffer, from, to }),
+                Next::Nothing => {
+                    self.metrics.lines_read.inc_by((!line.is_empty()).into());
+                    self.pass_over(tail, &assembly, &Span { buffer, from, to });
+                }
                 Next::Complete | Next::Whole => {
                     let span = Span { buffer, from, to };
                     if !self.take_event(tail, &mut assembly, &span, false, now) {

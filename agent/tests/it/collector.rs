@@ -50,6 +50,12 @@ impl Taken {
         self.newest.lock().unwrap().clone().unwrap_or_default()
     }
 
+    /// The event with this message.
+    pub(crate) fn event_of(&self, text: &str) -> String {
+        let events = self.events.lock().unwrap();
+        events.values().find(|event| message(event) == text).cloned().unwrap_or_default()
+    }
+
     /// How many posts there were.
     pub(crate) fn asked(&self) -> usize {
         self.asked.load(Ordering::Relaxed)

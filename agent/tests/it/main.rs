@@ -11,6 +11,7 @@ mod disks;
 mod ending;
 mod files;
 mod formats;
+mod metrics;
 mod mount;
 mod process;
 mod reload;
