@@ -8,6 +8,7 @@
 //! `./test reader N` runs more of them. `LOGWEIR_READER_CASES` and proptest's own variables work too.
 
 use super::*;
+use crate::files::identity::Key;
 use crate::journal::DIES_IN;
 use proptest::prelude::*;
 use std::collections::{BTreeSet, HashSet};
@@ -350,10 +351,12 @@ impl Life {
         let copied = self.contents[content].lines.len();
         let mut first = copied;
         // Of two files of which nothing was read nobody knows which is the copy.
-        let path = self.name(slot);
-        let begun = self.rig.running.as_ref().is_none_or(|(core, _)| {
-            core.tails.values().any(|tail| tail.entry.path == path && tail.entry.offset > 0)
-        });
+        let key = Key::of(&std::fs::metadata(self.name(slot)).unwrap());
+        let begun = self
+            .rig
+            .running
+            .as_ref()
+            .is_none_or(|(core, _)| core.tails.get(&key).is_some_and(|tail| tail.entry.offset > 0));
         if late > 0 && begun {
             self.write(slot, late);
             // They may be in one batch with lines that the copy has.
