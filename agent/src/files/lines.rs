@@ -35,7 +35,7 @@ impl std::fmt::Debug for Long {
 /// What the bytes begin with. `end` is where the next line begins.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step<'a> {
-    /// A line, without its `\n` or `\r\n`.
+    /// A line, without its `\n` or (in UTF-8) `\r\n`.
     Line {
         /// The line.
         bytes: &'a [u8],
@@ -90,10 +90,12 @@ impl Splitter {
         let whole = newline.is_some() || (ended && (!bytes.is_empty() || self.long.is_some()));
         if self.long.is_none() {
             if line.len() <= self.max {
+                // In UTF-16 it may be the half of a unit, and the parser takes it off.
+                let bare = if encoding.is_utf8() { line.strip_suffix(b"\r").unwrap_or(line) } else { line };
                 return match (whole, ndjson::is_blank(line)) {
                     (false, _) => Step::Need,
                     (true, true) => Step::Blank { taken },
-                    (true, false) => Step::Line { bytes: line.strip_suffix(b"\r").unwrap_or(line), taken },
+                    (true, false) => Step::Line { bytes: bare, taken },
                 };
             }
             self.long = Some(Long { start: at, hasher: Box::new(twox_hash::xxhash3_128::Hasher::new()) });
