@@ -247,14 +247,17 @@ async fn say_progress(metrics: Metrics, gate: Arc<Gate>) {
 
 /// Says how it ended, and with which code.
 fn verdict(ended: Ended, once: bool, stopped: bool, metrics: &Metrics, state_dir: &Path) -> Exit {
-    let Ended { unsettled, rejected, losses } = ended;
+    let Ended { unsettled, rejected, losses, dropped } = ended;
     let file = |name: &str| -> PathBuf { state_dir.join(name) };
     if rejected > 0 {
         let rejects = file("rejects.ndjson");
         tracing::warn!(rejected, file = %rejects.display(), "events were rejected; this is where they lie");
     }
+    if dropped > 0 {
+        tracing::warn!(lines = dropped, "lines of stdin were dropped, since the spool was full");
+    }
     if losses > 0 {
-        tracing::warn!(losses, file = %file("losses.ndjson").display(), "byte ranges were lost; this is what is known of them");
+        tracing::warn!(losses, file = %file("losses.ndjson").display(), "something was lost; this is what is known of it");
     }
     let events_sent = metrics.events_sent.get();
     if unsettled > 0 {
@@ -270,5 +273,7 @@ fn verdict(ended: Ended, once: bool, stopped: bool, metrics: &Metrics, state_dir
         tracing::warn!("stopped early; the same command goes on from there");
     }
     let negative = once && (rejected > 0 || losses > 0 || unsettled > 0 || stopped);
+    // Without --once an agent ends of itself only where stdin does.
+    let negative = negative || (dropped > 0 && !stopped);
     if negative { Exit::Negative } else { Exit::Done }
 }

@@ -1,15 +1,18 @@
 //! What can be set, which settings make no sense together, and the values that they become.
 
+mod commands;
 mod lines;
 mod sending;
 
+pub(crate) use commands::{Command, ResendArgs, StatusArgs};
 pub(crate) use lines::{KeyRules, LineArgs};
 pub(crate) use sending::{SendArgs, Sending};
 
 use crate::files::discover::Patterns;
 use crate::handoff::Guidance;
 use crate::settings::{From, Reading, Room};
-use clap::{Parser, Subcommand};
+use crate::spool::WhenFull;
+use clap::Parser;
 use logweir_proto::Limits;
 use logweir_proto::limits::MAX_SERVICE_CHARS;
 use logweir_proto::line;
@@ -51,8 +54,8 @@ keys are the flags; the paths are `paths` there. The file is read again when it 
 change at once, a warning names those that need a restart, and a wrong file changes nothing. A file whose path is taken
 out keeps its place for when the path comes back.
 
-Exit codes: 0 done; 1 with --once: events were rejected or lost, or it was stopped early; 2 wrong usage,
-configuration or state directory.";
+Exit codes: 0 done; 1 with --once: events were rejected or lost, or it was stopped early; at stdin's end: lines were
+dropped (--spool-full); 2 wrong usage, configuration or state directory.";
 
 /// The agent of logweir: follows log files and sends each event until it is counted, exactly once.
 #[derive(Debug, Clone, Parser)]
@@ -114,9 +117,12 @@ pub(crate) struct Args {
     /// The same, in bytes after compression
     #[arg(long, value_parser = size, default_value = "32MiB", value_name = "SIZE")]
     pub(crate) window_bytes: u64,
-    /// How much of stdin is kept on disk until it is acknowledged; then the pipe has to wait
+    /// How much of stdin is kept on disk until it is acknowledged
     #[arg(long, value_parser = size, default_value = "64MiB", value_name = "SIZE")]
     pub(crate) spool_bytes: u64,
+    /// What becomes of stdin when that is reached
+    #[arg(long, value_enum, default_value = "wait", value_name = "WHAT")]
+    pub(crate) spool_full: WhenFull,
     /// How many files are followed; further ones are named in the log and left alone
     #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_files: u32,
@@ -145,50 +151,6 @@ pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) common: CommonArgs,
 }
-
-/// What else the agent does.
-#[derive(Debug, Clone, Subcommand)]
-pub(crate) enum Command {
-    /// Sends the events of a rejects file again, after they have been mended
-    #[command(after_help = RESEND)]
-    Resend(Box<ResendArgs>),
-    /// Shows how a running agent is: each file, what holds it back, what was lost
-    Status(StatusArgs),
-}
-
-/// `status`.
-#[derive(Debug, Clone, clap::Args)]
-pub(crate) struct StatusArgs {
-    /// The admin address of the agent
-    #[arg(long, value_name = "ADDRESS", default_value = ADMIN)]
-    pub(crate) admin: SocketAddr,
-    /// Print the whole status as one JSON document
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) common: CommonArgs,
-}
-
-/// `resend`.
-#[derive(Debug, Clone, clap::Args)]
-pub(crate) struct ResendArgs {
-    /// Mended copies of rejects.ndjson
-    #[arg(value_name = "FILE", required = true)]
-    pub(crate) files: Vec<PathBuf>,
-    #[command(flatten)]
-    pub(crate) sending: SendArgs,
-    #[command(flatten)]
-    pub(crate) common: CommonArgs,
-}
-
-const RESEND: &str = "\
-Copy STATE_DIR/rejects.ndjson, and mend the member `event` of each record: it is the event as it was sent, as JSON text
-(or write an object there). Leave the other members alone: they hold the number under which the event is sent, so each
-counts once, however often this command runs and whatever else was on its way. Delete the records to give up.
-
-  logweir-agent resend --collector http://127.0.0.1:4801 mended.ndjson
-
-What is refused again is written to FILE.refused, with the new reason, and the command exits 1.";
 
 /// Valid settings.
 #[derive(Debug)]
@@ -317,6 +279,7 @@ impl Args {
             window_batches: self.window_batches.into(),
             window_bytes: self.window_bytes,
             spool_bytes: self.spool_bytes,
+            spool_full: self.spool_full,
             max_files: usize::try_from(self.max_files).unwrap_or(usize::MAX),
             close_deleted: self.close_deleted,
             close_deleted_below: self.close_deleted_below,

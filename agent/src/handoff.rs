@@ -176,6 +176,8 @@ pub(crate) struct Ended {
     pub(crate) rejected: u64,
     /// Byte ranges that were lost for sure, or may have been counted, as this run found.
     pub(crate) losses: u64,
+    /// Lines of stdin that were dropped.
+    pub(crate) dropped: u64,
 }
 
 /// Why the reading half can't begin or go on.

@@ -13,6 +13,8 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Why lines of stdin were dropped.
+pub(crate) const SPOOL_FULL: &str = "spool_full";
 /// The label of files that have no series of their own.
 const OTHER: &str = "other";
 
@@ -64,6 +66,7 @@ pub(crate) struct Metrics {
     behind: Family<OfFile, Gauge>,
     rejects: Family<Reason, Counter>,
     lost_bytes: Family<Reason, Counter>,
+    dropped_lines: Counter,
     pub(crate) journal_bytes: Gauge,
     pub(crate) journal_syncs: Counter,
     pub(crate) journal_sync_time: Counter<f64, AtomicU64>,
@@ -159,6 +162,11 @@ impl Metrics {
             "Bytes that could not be read, or may have been counted, by reason",
             m.lost_bytes,
         );
+        registry.register(
+            "dropped_lines",
+            "Lines of stdin that were dropped since the spool was full",
+            m.dropped_lines,
+        );
         registry.register("journal_bytes", "Size of the journal", m.journal_bytes);
         registry.register("journal_syncs", "How often the journal was made durable", m.journal_syncs);
         registry.register_with_unit(
@@ -206,6 +214,12 @@ impl Metrics {
         for (file, (bytes, _)) in std::mem::take(&mut all.files) {
             self.note_behind(&mut all, &file, bytes);
         }
+    }
+
+    /// So much of stdin was dropped.
+    pub(crate) fn dropped(&self, lines: u64, bytes: u64) {
+        self.dropped_lines.inc_by(lines);
+        self.lost(SPOOL_FULL, bytes);
     }
 
     /// How far a file is behind.

@@ -4,6 +4,7 @@
 //! {"at", "code", "detail", "producer", "number", "file", "start", "end", "event"}      an event that was refused
 //! {"at", "code", "detail", "file", "start", "end", "checksum", "resend_as"}            a line that is too long
 //! {"at", "reason", "file", "start", "end", "batch", "events", "detail"}                bytes that are lost
+//! {"at", "reason", "file", "from", "to", "lines", "bytes", "detail"}                   lines of stdin that were dropped
 //! ```
 //!
 //! Invariants: one JSON object a line; a record is durable when [`Records::append`] returns. The same thing is not
@@ -132,7 +133,7 @@ fn identity(record: &Value) -> String {
     let keys: &[&str] = if record.get("number").is_some() {
         &["producer", "number"]
     } else {
-        &["reason", "file", "start", "end", "batch", "checksum"]
+        &["reason", "file", "start", "end", "from", "batch", "checksum"]
     };
     let parts: String =
         keys.iter().filter_map(|key| record.get(key)).map(|value| format!("{value}\n")).collect();

@@ -29,7 +29,7 @@ const PATHS: &str = "paths";
 const STDIN: &str = "-";
 
 /// Settings that a running agent keeps: they are in the names of things, in what is open, or in what was started.
-const FIXED: [&str; 10] = [
+const FIXED: [&str; 11] = [
     "admin",
     "check",
     "concurrency",
@@ -39,6 +39,7 @@ const FIXED: [&str; 10] = [
     "once",
     "shutdown-timeout",
     "spool-bytes",
+    "spool-full",
     "state-dir",
 ];
 

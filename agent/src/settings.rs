@@ -5,6 +5,7 @@ use crate::config::KeyRules;
 use crate::files::tail::Patience;
 use crate::handoff::Guidance;
 use crate::journal::state::{FileEntry, Parsing};
+use crate::spool::WhenFull;
 use jiff::tz::TimeZone;
 use logweir_proto::Level;
 use logweir_proto::line::{self, Format};
@@ -105,8 +106,10 @@ pub(crate) struct Reading {
     pub(crate) window_batches: usize,
     /// With so many bytes of unsettled (compressed) bodies, reading stops.
     pub(crate) window_bytes: u64,
-    /// The most bytes that the spool of stdin may hold; then stdin isn't read.
+    /// The most bytes that the spool of stdin may hold.
     pub(crate) spool_bytes: u64,
+    /// What becomes of stdin then.
+    pub(crate) spool_full: WhenFull,
     /// The most files that are followed; further ones are named in the log and left alone.
     pub(crate) max_files: usize,
     /// So long after it was deleted, a file that can't be read to its end is given up.

@@ -1,7 +1,8 @@
 //! stdin, as files: what comes is written to segments, which are tailed like any other file.
 //!
 //! ```text
-//! stdin ─► thread ─► spool/00000001.log, 00000002.log, …       full: stdin isn't read, the writer's pipe fills
+//! stdin ─► thread ─► spool/00000001.log, 00000002.log, …       full: stdin isn't read, and the writer's pipe fills;
+//!                       │                                      or it is read, and dropped in whole lines
 //!                       └─► tailed ─► sealed ─► settled ─► deleted, when a later segment is there
 //! ```
 //!
@@ -10,24 +11,18 @@
 //!
 //! Limits: the bytes of `spool_bytes`, and one chunk and one line more. Of a line that is too long one byte more than
 //! the limit is kept, so that the tailer sees that it is. What was taken from the pipe and not yet written (at most
-//! [`CHUNK`] bytes) is lost when the process is killed.
+//! 64 KiB) is lost when the process is killed.
 
-use crate::batch::length;
+mod writer;
+
 use crate::handoff::Wake;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 use tokio::sync::mpsc::Sender;
-
-const CHUNK: usize = 64 << 10;
-const SEGMENT_BYTES: u64 = 4 << 20;
-
-/// How long a full spool, a silent stdin and the end wait for each other.
-const PAUSE: Duration = Duration::from_millis(50);
+use writer::Writer;
 
 /// The spool, as its reader sees it.
 #[derive(Debug)]
@@ -45,8 +40,12 @@ struct Shared {
     full: AtomicBool,
     ended: AtomicBool,
     stop: AtomicBool,
+    /// Whether nothing more will be written or dropped.
+    halted: AtomicBool,
     /// Why it can't be written, while that is so.
     trouble: Mutex<Option<String>>,
+    /// What was dropped since somebody last asked.
+    dropped: Mutex<Dropped>,
 }
 
 /// How the spool is bounded.
@@ -56,6 +55,26 @@ pub(crate) struct Bounds {
     pub(crate) bytes: u64,
     /// Longer lines are cut.
     pub(crate) line: usize,
+    /// What becomes of stdin while the bytes are reached.
+    pub(crate) when_full: WhenFull,
+}
+
+/// What becomes of stdin while the spool is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum WhenFull {
+    /// It isn't read, so that whoever writes to the pipe waits
+    Wait,
+    /// It is read on, and whole lines are dropped and counted
+    Drop,
+}
+
+/// What was dropped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Dropped {
+    /// Lines of which the beginning was dropped; then all of them is.
+    pub(crate) lines: u64,
+    /// Their bytes, line ends included.
+    pub(crate) bytes: u64,
 }
 
 impl Spool {
@@ -84,12 +103,13 @@ impl Spool {
             full: AtomicBool::new(false),
             ended: AtomicBool::new(stdin.is_none()),
             stop: AtomicBool::new(false),
+            halted: AtomicBool::new(stdin.is_none()),
             trouble: Mutex::new(None),
+            dropped: Mutex::default(),
         });
         let spool = Self { dir: dir.clone(), shared: Arc::clone(&shared) };
         if let Some(stdin) = stdin {
-            let cutter = Cutter { max: bounds.line, len: 0 };
-            let mut writer = Writer { dir, bounds, shared, cutter, segment: None, segment_len: 0, wake };
+            let mut writer = Writer::new(dir, bounds, shared, wake);
             // It ends with the spool, or within a pause after it; nobody waits for it.
             std::thread::Builder::new().name("stdin".to_owned()).spawn(move || writer.run(stdin))?;
         }
@@ -120,6 +140,17 @@ impl Spool {
     /// Why stdin waits, when the spool can't be written.
     pub(crate) fn trouble(&self) -> Option<String> {
         self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What was dropped since this was last asked.
+    pub(crate) fn take_dropped(&self) -> Dropped {
+        std::mem::take(&mut self.shared.dropped.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads no more of stdin. Whether nothing more will be dropped: that takes a moment, and wakes the reader.
+    pub(crate) fn halt(&self) -> bool {
+        self.shared.stop.store(true, Ordering::Release);
+        self.shared.halted.load(Ordering::Acquire)
     }
 
     /// Its size on disk.
@@ -161,179 +192,3 @@ fn segments(dir: &Path) -> Vec<PathBuf> {
     found.sort();
     found.into_iter().map(|(_, path)| path).collect()
 }
-
-/// Keeps lines whole, and cuts those that are too long.
-#[derive(Debug)]
-struct Cutter {
-    max: usize,
-    /// So much of the line has come.
-    len: usize,
-}
-
-impl Cutter {
-    fn cut(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) {
-        while !bytes.is_empty() {
-            let newline = memchr::memchr(b'\n', bytes);
-            let line = &bytes[..newline.unwrap_or(bytes.len())];
-            let room = (self.max + 1).saturating_sub(self.len);
-            out.extend_from_slice(&line[..line.len().min(room)]);
-            self.len = self.len.saturating_add(line.len());
-            bytes = &bytes[line.len()..];
-            if newline.is_some() {
-                out.push(b'\n');
-                self.len = 0;
-                bytes = &bytes[1..];
-            }
-        }
-    }
-}
-
-struct Writer {
-    dir: PathBuf,
-    bounds: Bounds,
-    shared: Arc<Shared>,
-    cutter: Cutter,
-    segment: Option<File>,
-    segment_len: u64,
-    wake: Sender<Wake>,
-}
-
-impl Writer {
-    fn run(&mut self, mut stdin: File) {
-        let mut chunk = vec![0; CHUNK];
-        let mut kept = Vec::new();
-        while !self.shared.stop.load(Ordering::Acquire) {
-            if self.is_full() {
-                std::thread::sleep(PAUSE);
-                continue;
-            }
-            match read(&mut stdin, &mut chunk) {
-                Ok(None) => continue,
-                Ok(Some(0)) => break,
-                Ok(Some(read)) => self.cutter.cut(&chunk[..read], &mut kept),
-                Err(error) => {
-                    tracing::error!("cannot read stdin: {error}; what came before is sent");
-                    break;
-                }
-            }
-            self.append(&kept);
-            kept.clear();
-        }
-        if self.shared.stop.load(Ordering::Acquire) {
-            return;
-        }
-        if self.cutter.len > 0 {
-            self.append(b"\n");
-        }
-        self.shared.ended.store(true, Ordering::Release);
-        self.look();
-    }
-
-    fn is_full(&mut self) -> bool {
-        let bytes = self.shared.bytes.load(Ordering::Acquire);
-        let mut full = bytes >= self.bounds.bytes;
-        if full && bytes <= self.segment_len {
-            // All stands in this segment, which can go only when it is complete.
-            full = self.cutter.len == 0;
-            if full {
-                self.rotate();
-            }
-        }
-        self.shared.full.store(full, Ordering::Relaxed);
-        full
-    }
-
-    fn append(&mut self, bytes: &[u8]) {
-        let most = SEGMENT_BYTES.min(self.bounds.bytes / 8);
-        let cut = memchr::memrchr(b'\n', bytes).filter(|_| self.segment_len + length(bytes.len()) >= most);
-        let (before, after) = bytes.split_at(cut.map_or(0, |newline| newline + 1));
-        self.write(before);
-        if cut.is_some() {
-            self.rotate();
-        }
-        self.write(after);
-        self.look();
-    }
-
-    fn rotate(&mut self) {
-        self.segment = None;
-        self.segment_len = 0;
-        self.shared.current.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// Goes on where it stopped until all is written: what a reader may have seen is not taken back.
-    fn write(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            match self.write_some(bytes) {
-                Ok(written) => {
-                    bytes = &bytes[written..];
-                    self.segment_len += length(written);
-                    self.shared.bytes.fetch_add(length(written), Ordering::AcqRel);
-                    self.note(None);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.note(Some(format!(
-                        "cannot write the spool: {error}; stdin waits, and it is tried again each second"
-                    )));
-                    self.shared.full.store(true, Ordering::Relaxed);
-                    std::thread::sleep(20 * PAUSE);
-                    if self.shared.stop.load(Ordering::Acquire) {
-                        return;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Whether it can be written; each change is said.
-    fn note(&self, trouble: Option<String>) {
-        let mut noted = self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        if *noted == trouble {
-            return;
-        }
-        match &trouble {
-            Some(trouble) => tracing::error!("{trouble}"),
-            None => tracing::info!("the spool can be written again; stdin is read on"),
-        }
-        *noted = trouble;
-    }
-
-    fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.segment.is_none() {
-            let name = format!("{:08}.log", self.shared.current.load(Ordering::Acquire));
-            let file = File::options().create(true).append(true).open(self.dir.join(name))?;
-            crate::journal::sync_directory(&self.dir)?;
-            self.segment = Some(file);
-        }
-        self.segment.as_mut().map_or(Ok(0), |file| file.write(bytes))
-    }
-
-    fn look(&self) {
-        // When the channel is full, a look is pending.
-        drop(self.wake.try_send(Wake::Look));
-    }
-}
-
-/// Reads what is there; `None` when nothing came for a while.
-fn read(stdin: &mut File, chunk: &mut [u8]) -> io::Result<Option<usize>> {
-    let pause = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
-    let ready = match poll(&mut [PollFd::new(stdin, PollFlags::IN)], Some(&pause)) {
-        Ok(ready) => ready > 0,
-        Err(rustix::io::Errno::INTR) => false,
-        Err(error) => return Err(error.into()),
-    };
-    if !ready {
-        return Ok(None);
-    }
-    match stdin.read(chunk) {
-        Ok(read) => Ok(Some(read)),
-        Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -11,6 +11,7 @@
 //! - while something could not be written, nothing is read: what is read must be able to become durable.
 
 use super::Next;
+use super::dropped::Dropping;
 use crate::batch::Batcher;
 use crate::files::discover::{Match, Patterns};
 use crate::files::identity::Key;
@@ -140,6 +141,8 @@ pub(crate) struct Core {
     pub(super) trouble: Option<String>,
     tidy_at: Option<Duration>,
     pub(super) ended: Ended,
+    /// Lines of stdin are dropped, or were not long ago.
+    pub(super) dropping: Option<Dropping>,
     pub(super) buffer: Vec<u8>,
 }
 
@@ -204,7 +207,8 @@ impl Core {
             retry_at: None,
             trouble: None,
             tidy_at: None,
-            ended: Ended { unsettled: 0, rejected: 0, losses: 0 },
+            ended: Ended { unsettled: 0, rejected: 0, losses: 0, dropped: 0 },
+            dropping: None,
             buffer: Vec::new(),
         }
     }
@@ -264,6 +268,7 @@ impl Core {
             self.seal();
         }
         self.close_files(now);
+        self.note_dropped(now, false);
         self.commit(now);
         self.show();
         let ends = self.mode == Mode::Over
@@ -276,6 +281,12 @@ impl Core {
 
     /// Writes the last places down. Whether it is over.
     fn finish(&mut self, now: Moment) -> bool {
+        // It wakes this thread as soon as it has.
+        let halted = self.spool.as_ref().is_none_or(Spool::halt);
+        if !halted && self.mode != Mode::Over {
+            return false;
+        }
+        self.note_dropped(now, true);
         if self.batcher.is_empty() {
             self.staged_files.append(&mut self.moved);
             self.leave_files(now);
@@ -463,11 +474,11 @@ impl Core {
         let scan = (self.mode == Mode::Reading).then(|| self.scan_at.saturating_sub(now.mono));
         let due = if self.waits(now) {
             // Whatever else is due waits for this.
-            [at(self.retry_at), scan, None, None]
+            [at(self.retry_at), scan, None, None, None]
         } else {
             let rests = self.tails.values().filter_map(|tail| tail.left_due(&self.settings.patience));
             let quiet = rests.filter(|at| self.mode == Mode::Reading && *at > now.mono).min();
-            [at(self.tidy_at), scan, self.batcher.remaining(now.mono), at(quiet)]
+            [at(self.tidy_at), scan, self.batcher.remaining(now.mono), at(quiet), at(self.dropped_due())]
         };
         // The floor keeps whatever is due, and can't be done, from becoming a busy loop.
         due.into_iter().flatten().min().unwrap_or(RETRY).max(Duration::from_millis(1))

@@ -11,6 +11,7 @@
 
 mod copies;
 mod core;
+mod dropped;
 mod events;
 mod handles;
 mod locate;

@@ -3,8 +3,9 @@
 use super::core::Moment;
 use crate::handoff::Reject;
 use crate::journal::state::{Batch, FileEntry, Piece};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, SPOOL_FULL};
 use crate::records::at;
+use crate::spool::Dropped;
 use logweir_proto::BatchId;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -73,6 +74,20 @@ pub(super) fn too_long(path: &Path, start: u64, end: u64, hash: u128, max: usize
         "checksum": format!("{hash:032x}"),
         // It never had a number; this one is for what people make of it, and nothing else's.
         "resend_as": format!("{}/1", uuid::Uuid::new_v4()),
+    })
+}
+
+/// The record of lines of stdin that were dropped between two times.
+pub(super) fn dropped(dropped: Dropped, from: Moment, to: Moment) -> Value {
+    json!({
+        "at": at(to.unix_ms),
+        "reason": SPOOL_FULL,
+        "file": "stdin",
+        "from": at(from.unix_ms),
+        "to": at(to.unix_ms),
+        "lines": dropped.lines,
+        "bytes": dropped.bytes,
+        "detail": "the spool was full, and --spool-full says to drop what comes then",
     })
 }
 

@@ -79,7 +79,8 @@ pub(super) fn open(
     let journal = Journal::create(&dir, state).map_err(at("cannot write the journal in", &dir))?;
     say(&recovered);
 
-    let bounds = Bounds { bytes: settings.spool_bytes, line: settings.max_line_bytes };
+    let (bytes, line) = (settings.spool_bytes, settings.max_line_bytes);
+    let bounds = Bounds { bytes, line, when_full: settings.spool_full };
     let spool = if stdin.is_some() || spool_dir.is_dir() {
         Some(
             Spool::open(spool_dir.clone(), used, bounds, stdin, wake)

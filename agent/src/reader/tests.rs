@@ -72,6 +72,7 @@ impl Rig {
             window_batches: 100,
             window_bytes: 64 << 20,
             spool_bytes: 64 << 20,
+            spool_full: crate::spool::WhenFull::Wait,
             max_files: 100,
             max_open_files: 50,
             close_deleted: Duration::from_secs(1800),

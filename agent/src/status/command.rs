@@ -6,7 +6,6 @@ use crate::handoff::FileReport;
 use crate::send::client::{Connecting, TlsClient, chain};
 use comfy_table::{CellAlignment, Table};
 use logweir_telemetry::exit::Exit;
-use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::time::Duration;
 use thiserror::Error;
@@ -120,16 +119,14 @@ fn shown(status: &Status) -> String {
                 loss.get(key).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
             };
             let part = |key: &str| of(key).unwrap_or_default();
-            // Writing to a string can't fail.
-            let _infallible = writeln!(
-                text,
-                "  {}  {}  {}  bytes {} to {}",
-                printable(&part("at")),
-                printable(&part("reason")),
-                printable(&part("file")),
-                printable(&part("start")),
-                printable(&part("end"))
-            );
+            let what = if loss.get("lines").is_some() {
+                format!("{} lines, {} bytes", part("lines"), part("bytes"))
+            } else {
+                format!("bytes {} to {}", part("start"), part("end"))
+            };
+            let line = format!("  {}  {}  {}  {what}", part("at"), part("reason"), part("file"));
+            text.push_str(&printable(&line));
+            text.push('\n');
         }
     }
     text

@@ -17,3 +17,4 @@ mod process;
 mod reload;
 mod resend;
 mod status;
+mod stdin;
