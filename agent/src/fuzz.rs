@@ -160,6 +160,7 @@ fn change(input: &mut Input<'_>, state: &State, next: &mut u64) -> Delta {
             timed: true,
             born: Some(9),
             closed_ms: None,
+            real: None,
             at_end: false,
         });
     }

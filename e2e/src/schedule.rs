@@ -174,13 +174,14 @@ impl Plan {
             .flat_map(|(sources, rotated)| sources.iter().map(move |source| (*source, rotated)))
             .collect();
         let (source, rotated) = files[rng.random_range(0..files.len())];
-        let rotation = match rng.random_range(0..10) {
+        let rotation = match rng.random_range(0..14) {
             0..4 => Rotation::Rename,
             // A file that is renamed out of the pattern before anybody could see it is nobody's loss to avoid.
             4..6 if rotated => Rotation::RenameTwice,
             4..6 => Rotation::Rename,
             6..9 => Rotation::CopyTruncate,
-            _ => Rotation::DeleteOldest,
+            9 => Rotation::DeleteOldest,
+            n => Rotation::Logrotate { copies: n >= 12 },
         };
         self.events.push((at, Event::Rotate(source, rotation)));
     }
@@ -224,9 +225,14 @@ mod tests {
         assert!(has(&|e| matches!(e, Event::Kill(Target::Redis))));
         assert!(has(&|e| matches!(e, Event::Kill(Target::Postgres))));
         assert!(has(&|e| matches!(e, Event::Pause(Target::Worker(_)))));
-        for rotation in
-            [Rotation::Rename, Rotation::RenameTwice, Rotation::CopyTruncate, Rotation::DeleteOldest]
-        {
+        for rotation in [
+            Rotation::Rename,
+            Rotation::RenameTwice,
+            Rotation::CopyTruncate,
+            Rotation::Logrotate { copies: false },
+            Rotation::Logrotate { copies: true },
+            Rotation::DeleteOldest,
+        ] {
             assert!(has(&|e| matches!(e, Event::Rotate(_, r) if *r == rotation)), "{rotation:?}");
         }
         for plan in &plans {

@@ -7,13 +7,18 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// How long a copytruncate waits until all is counted.
 const COUNTED_LIMIT: Duration = Duration::from_secs(60);
+
+/// More rotated files there are never.
+const MOST_ROTATIONS: usize = 40;
 
 /// What is done to the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +29,12 @@ pub enum Rotation {
     RenameTwice,
     /// Copied and truncated, once all of it is counted.
     CopyTruncate,
+    /// Renamed, or copied and truncated, by the real logrotate, which compresses the one before; all but the last lines
+    /// are counted by then.
+    Logrotate {
+        /// Copied and truncated.
+        copies: bool,
+    },
     /// The oldest of the renamed files is deleted, once all of it is counted: its inode is used again.
     DeleteOldest,
 }
@@ -236,6 +247,7 @@ impl Source {
                 std::fs::copy(self.path(), copy).expect("a copy");
                 self.file.set_len(0).expect("truncation");
             }
+            Rotation::Logrotate { copies } => self.logrotate(copies, database).await,
             Rotation::DeleteOldest => {
                 if !self.rotations.is_empty() {
                     self.counted(database).await;
@@ -262,6 +274,56 @@ impl Source {
         self.rotations.insert(0, first);
         self.file = append_to(self.path());
         self.file_since = Instant::now();
+    }
+
+    /// The application doesn't wait for logrotate when that renames, and opens the new file afterwards. What it would
+    /// write between a copy and the truncation would be gone before anybody could read it, so then it waits.
+    async fn logrotate(&mut self, copies: bool, database: &Database) {
+        let copy_is_read = self.renamed_while.is_none();
+        if self.renamed_while.as_ref().is_some_and(|steady| !steady.has_seen(self.file_since)) {
+            return;
+        }
+        // What older files hold is counted before they are compressed, and something of this one is read.
+        self.write_lines(1).await;
+        self.counted(database).await;
+        if copy_is_read || !copies {
+            let some = self.rng.random_range(1..200);
+            self.write_lines(some).await;
+        }
+        let mut running = self.start_logrotate(if copies { "copytruncate" } else { "create" });
+        let status = loop {
+            match running.try_wait().expect("logrotate") {
+                Some(status) => break status,
+                None if copies => tokio::time::sleep(Duration::from_millis(2)).await,
+                None => self.write_lines(5).await,
+            }
+        };
+        assert!(status.success(), "logrotate: {status}");
+        if !copies {
+            self.write_lines(5).await;
+            self.file = append_to(self.path());
+            self.file_since = Instant::now();
+        }
+        let number = |n: usize| Some(self.numbered(n)).filter(|path| path.exists());
+        self.rotations = (1..MOST_ROTATIONS).filter_map(number).collect();
+    }
+
+    fn start_logrotate(&self, mode: &str) -> std::process::Child {
+        let dir = self.path().with_file_name("archive");
+        std::fs::create_dir_all(&dir).expect("the archive");
+        let (config, state) =
+            (dir.join(format!("s{}.conf", self.id)), dir.join(format!("s{}.state", self.id)));
+        let text = format!(
+            "{} {{\nrotate {MOST_ROTATIONS}\ncompress\ndelaycompress\n{mode}\n}}\n",
+            self.path().display()
+        );
+        std::fs::write(&config, text).expect("a file");
+        // Others could write there by some masks, and then logrotate refuses it.
+        std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o600)).expect("our own file");
+        let known = Path::new("/usr/sbin/logrotate");
+        let program = if known.exists() { known } else { Path::new("logrotate") };
+        let started = Command::new(program).arg("--force").arg("--state").arg(state).arg(config).spawn();
+        started.expect("logrotate is installed")
     }
 
     fn numbered(&self, n: usize) -> PathBuf {

@@ -14,7 +14,7 @@ use super::lines::Splitter;
 use super::speed::Speed;
 use super::trail::Trail;
 use crate::batch::{Source, length};
-use crate::journal::state::FileEntry;
+use crate::journal::state::{FileEntry, RealPath};
 use logweir_proto::line::{Carry, Keys, Kind, Origin, State};
 use std::fs::File;
 use std::io;
@@ -247,6 +247,7 @@ impl Tail {
             born: born(&metadata),
             closed_ms: None,
             at_end: false,
+            real: None,
             path,
             service,
         })
@@ -579,6 +580,7 @@ impl Tail {
     /// It has another name now.
     pub(crate) fn renamed(&mut self, path: &Path, now: Duration) {
         self.entry.path = path.to_path_buf();
+        self.entry.real = RealPath::of(path);
         self.source.path = Arc::from(path);
         self.active = now;
         self.dirty = true;

@@ -13,7 +13,7 @@ use logweir_proto::line::{Format, Keys, Origin, State as ParserState};
 use logweir_proto::{BatchId, Level};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A file, and up to where its lines are sealed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,9 @@ pub(crate) struct FileEntry {
     /// Where it was last seen.
     #[serde(with = "path")]
     pub(crate) path: PathBuf,
+    /// Where that led, when there was a link on the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) real: Option<RealPath>,
     /// The service of its lines that carry none. It stays when the file is renamed.
     pub(crate) service: String,
     /// What comes after this is not sealed.
@@ -59,7 +62,23 @@ pub(crate) struct FileEntry {
     pub(crate) at_end: bool,
 }
 
+/// A path without links.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RealPath(#[serde(with = "path")] PathBuf);
+
+impl RealPath {
+    /// Where `path` leads, when that is elsewhere.
+    pub(crate) fn of(path: &Path) -> Option<Self> {
+        std::fs::canonicalize(path).ok().filter(|real| real != path).map(Self)
+    }
+}
+
 impl FileEntry {
+    /// Where it was last seen: under its name, and where that led.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
+        [Some(self.path.as_path()), self.real.as_ref().map(|real| real.0.as_path())].into_iter().flatten()
+    }
+
     /// Whether nothing of the content is unread for all that is known: it was read to its end and left alone, or was
     /// empty when it was last seen.
     pub(crate) const fn has_no_rest(&self) -> bool {

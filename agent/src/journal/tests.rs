@@ -53,6 +53,7 @@ fn file(ino: u64, offset: u64) -> FileEntry {
     FileEntry {
         key: Key::new(1, ino),
         path: "/var/log/a.log".into(),
+        real: None,
         service: "a".to_owned(),
         offset,
         fingerprint: Checksum::of(b"first"),

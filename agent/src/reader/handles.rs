@@ -26,6 +26,7 @@ use crate::settings::Room;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 /// A closed file is gone when so many scans have not found it: one alone can miss a file that is renamed just then.
@@ -90,7 +91,8 @@ impl Core {
         let mut missing = BTreeMap::new();
         for (key, tail) in self.tails.iter_mut().filter(|(_, tail)| !tail.is_open() && !tail.matched) {
             if tail.look(now.mono).is_err() {
-                missing.insert(*key, Wanted { paths: [tail.entry.path.clone()].into(), read: false });
+                let paths = tail.entry.paths().map(Path::to_path_buf).collect();
+                missing.insert(*key, Wanted { paths, read: false });
             }
         }
         if missing.is_empty() {
@@ -99,8 +101,8 @@ impl Core {
         let locator = Locator::new(matched, &missing, LISTINGS);
         for key in missing.into_keys() {
             let Some(tail) = self.tails.get_mut(&key) else { continue };
-            let path = tail.entry.path.clone();
-            match locator.find(key, &[&path], |_, _| false) {
+            let paths: Vec<&Path> = tail.entry.paths().collect();
+            match locator.find(key, &paths, |_, _| false) {
                 Place::Here(path, _) => {
                     tail.missing = 0;
                     tail.renamed(&path, now.mono);

@@ -60,7 +60,7 @@ pub(super) fn wanted(state: &State) -> BTreeMap<Key, Wanted> {
     let mut all: BTreeMap<Key, Wanted> = BTreeMap::new();
     for entry in state.files.values() {
         let wanted = all.entry(entry.key).or_default();
-        wanted.paths.insert(entry.path.clone());
+        wanted.paths.extend(entry.paths().map(Path::to_path_buf));
         wanted.read = entry.closed_ms.is_none();
     }
     for piece in state.batches.values().flat_map(|batch| &batch.pieces) {
@@ -170,8 +170,8 @@ impl Recovery<'_> {
 
     /// The events of a piece, where its bytes are still there.
     fn events(&self, piece: &Piece, settings: &Settings, old: &State) -> Lines {
-        let known = old.files.get(&piece.key).map(|entry| entry.path.as_path());
-        let paths: Vec<&Path> = [Some(piece.path.as_path()), known].into_iter().flatten().collect();
+        let known = old.files.get(&piece.key).into_iter().flat_map(FileEntry::paths);
+        let paths: Vec<&Path> = std::iter::once(piece.path.as_path()).chain(known).collect();
         let right = |_: &Path, file: &File| bytes_of(piece, file).is_some();
         let bytes = match self.locator.find(piece.key, &paths, right) {
             Place::Here(_, file) => bytes_of(piece, &file),
@@ -195,7 +195,8 @@ impl Recovery<'_> {
             entry.fingerprint.len() > 0
                 && judge_file(entry, file, path, spooled).is_ok_and(|v| v == Verdict::Same)
         };
-        match self.locator.find(entry.key, &[&entry.path], same) {
+        let paths: Vec<&Path> = entry.paths().collect();
+        match self.locator.find(entry.key, &paths, same) {
             Place::Here(path, file) => match judge_file(entry, &file, &path, spooled) {
                 Ok(Verdict::Same) => {
                     let key = file.metadata().map_or(entry.key, |metadata| Key::of(&metadata));

@@ -19,7 +19,7 @@ use crate::files::identity::{Key, born};
 use crate::files::speed::Speed;
 use crate::files::tail::{self, Tail};
 use crate::journal::recovery::{Found, Verdict, judge};
-use crate::journal::state::{Batch, FileEntry};
+use crate::journal::state::{Batch, FileEntry, RealPath};
 use crate::settings::Reading;
 use logweir_proto::line::service_of_path;
 use std::collections::BTreeMap;
@@ -180,11 +180,15 @@ impl Core {
             }
         }
         // Journaled at first sight, so that it is found again wherever it is moved while no agent runs.
-        let known_so = |entry: &FileEntry| entry.path == path && entry.closed_ms.is_none() && !entry.at_end;
+        let real = RealPath::of(path);
+        let known_so = |entry: &FileEntry| {
+            entry.path == path && entry.real == real && entry.closed_ms.is_none() && !entry.at_end
+        };
         let news = !known.as_ref().is_some_and(known_so);
         let entry = match known {
             // What was still to be read from the beginning belongs to whom the name says.
-            Some(entry) if entry.offset > 0 || spooled => {
+            // So does what a link led to, whatever it is called itself.
+            Some(entry) if entry.offset > 0 || spooled || (entry.real.is_some() && entry.path != path) => {
                 FileEntry { path: path.to_path_buf(), closed_ms: None, at_end: false, ..entry }
             }
             Some(entry) => FileEntry {
@@ -202,7 +206,7 @@ impl Core {
         self.make_room(now);
         self.contents += 1;
         let max_line = self.settings.max_line_bytes;
-        let entry = FileEntry { keys: self.settings.keys.of(path), ..entry };
+        let entry = FileEntry { keys: self.settings.keys.of(path), real, ..entry };
         let mut tail = Tail::new(file, &self.handles, entry, self.contents, max_line)?;
         tail.spooled = spooled;
         // Before there was a journal, nothing was read that it could be a copy of.

@@ -5,21 +5,26 @@
 //! drops (its queue overflows, a network's file system tells nothing) is found by the next scan too; the first such
 //! case is said in the log.
 
+use crate::files::identity::{Key, born};
 use crate::handoff::Wake;
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc::Sender;
 
 const MAX_FOLDERS: usize = 4096;
 
+/// Device and inode, and when it was made: inodes are used again.
+type Folder = (Key, Option<i64>);
+
 /// The watcher, where there is one.
 #[derive(Debug)]
 pub(super) struct Watch {
     watcher: Option<RecommendedWatcher>,
-    watched: BTreeSet<PathBuf>,
+    /// Which folder it was: one that is renamed or deleted takes its watch along.
+    watched: BTreeMap<PathBuf, Folder>,
     complained: bool,
 }
 
@@ -34,7 +39,7 @@ impl Watch {
                 drop(wake.try_send(news));
             }
         });
-        let mut watch = Self { watcher: None, watched: BTreeSet::new(), complained: false };
+        let mut watch = Self { watcher: None, watched: BTreeMap::new(), complained: false };
         match watcher {
             Ok(watcher) => watch.watcher = Some(watcher),
             Err(error) => watch.complain(&error),
@@ -45,28 +50,33 @@ impl Watch {
     /// Watches these folders, and no others.
     pub(super) fn folders(&mut self, folders: &BTreeSet<PathBuf>) {
         let Some(mut watcher) = self.watcher.take() else { return };
-        let (mut failed, mut watched) = (None, BTreeSet::new());
+        let (mut failed, mut watched) = (None, BTreeMap::new());
         if folders.len() > MAX_FOLDERS && !std::mem::replace(&mut self.complained, true) {
             tracing::warn!(
                 folders = folders.len(),
                 "{MAX_FOLDERS} folders are watched; what happens in the others is seen at the next scan, within a second"
             );
         }
-        for folder in folders.iter().filter(|folder| folder.is_dir()).take(MAX_FOLDERS) {
-            if self.watched.contains(folder) {
-                watched.insert(folder.clone());
+        let there = folders.iter().filter_map(|folder| {
+            let metadata = std::fs::metadata(folder).ok().filter(std::fs::Metadata::is_dir)?;
+            Some((folder.clone(), (Key::of(&metadata), born(&metadata))))
+        });
+        let there: BTreeMap<PathBuf, Folder> = there.take(MAX_FOLDERS).collect();
+        for (folder, _) in self.watched.iter().filter(|(folder, key)| there.get(*folder) != Some(*key)) {
+            // A folder that is gone isn't watched any more anyway.
+            drop(watcher.unwatch(folder));
+        }
+        for (folder, key) in there {
+            if self.watched.get(&folder) == Some(&key) {
+                watched.insert(folder, key);
                 continue;
             }
-            match watcher.watch(folder, RecursiveMode::NonRecursive) {
+            match watcher.watch(&folder, RecursiveMode::NonRecursive) {
                 Ok(()) => {
-                    watched.insert(folder.clone());
+                    watched.insert(folder, key);
                 }
                 Err(error) => failed = Some(error),
             }
-        }
-        for folder in self.watched.difference(&watched) {
-            // A folder that is gone isn't watched any more anyway.
-            drop(watcher.unwatch(folder));
         }
         self.watched = watched;
         self.watcher = Some(watcher);
@@ -133,5 +143,30 @@ mod tests {
         let said = AtomicBool::new(false);
         assert!(matches!(news(&overflow, Path::new("/state"), &said), Some(Wake::Look)));
         assert!(said.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn a_folder_that_is_replaced_is_watched_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, gone) = (dir.path().join("logs"), dir.path().join("gone"));
+        let (wake, mut wakes) = tokio::sync::mpsc::channel(100);
+        let mut watch = Watch::new(wake, Path::new("/nonexistent"));
+        let folders = BTreeSet::from([folder.clone()]);
+        for replaced in [false, true, true] {
+            if replaced {
+                std::fs::rename(&folder, &gone).unwrap();
+                std::fs::remove_dir_all(&gone).unwrap();
+            }
+            std::fs::create_dir(&folder).unwrap();
+            watch.folders(&folders);
+            std::fs::write(folder.join("app.log"), "line\n").unwrap();
+            let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+            // Other news are of the folder itself.
+            while !matches!(wakes.try_recv(), Ok(Wake::Grown)) {
+                assert!(std::time::Instant::now() < end, "replaced: {replaced}");
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            while wakes.try_recv().is_ok() {}
+        }
     }
 }

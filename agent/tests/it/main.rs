@@ -13,6 +13,7 @@ mod files;
 mod formats;
 mod metrics;
 mod mount;
+mod names;
 mod process;
 mod reload;
 mod resend;

@@ -16,10 +16,26 @@ impl Mounted {
 
     /// The same folder over itself, where nothing can be written.
     pub(crate) fn read_only(at: &Path) -> Option<Self> {
-        let over = Self::mount(at, &["--bind", at.to_str().unwrap()])?;
+        let over = Self::bound(at, at)?;
         let again = Command::new("mount").args(["-o", "remount,bind,ro"]).arg(at).status();
         assert!(again.unwrap().success());
         Some(over)
+    }
+
+    /// One folder in the place of another.
+    pub(crate) fn bound(folder: &Path, at: &Path) -> Option<Self> {
+        Self::mount(at, &["--bind", folder.to_str().unwrap()])
+    }
+
+    /// What is written goes to `layers`, and `lower` stays as it is.
+    pub(crate) fn overlay(lower: &Path, layers: &Path, at: &Path) -> Option<Self> {
+        let (upper, work) = (layers.join("upper"), layers.join("work"));
+        for dir in [&upper, &work, at] {
+            std::fs::create_dir_all(dir).unwrap();
+        }
+        let [lower, upper, work] = [lower, &upper, &work].map(Path::display);
+        let layers = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+        Self::mount(at, &["-t", "overlay", "-o", &layers, "overlay"])
     }
 
     #[expect(clippy::print_stdout, reason = "whoever runs the tests shall know that this one hasn't run")]
