@@ -54,11 +54,8 @@ impl Level {
 
     /// As [`Level::parse`], for bytes that need not be text.
     pub(crate) fn parse_bytes(name: &[u8]) -> Option<Self> {
-        let own = Self::ALL.into_iter().find(|level| name.eq_ignore_ascii_case(level.as_str().as_bytes()));
-        own.or_else(|| {
-            let synonym = Self::SYNONYMS.iter().find(|(s, _)| name.eq_ignore_ascii_case(s.as_bytes()));
-            synonym.map(|(_, level)| *level)
-        })
+        let name = packed(name)?;
+        NAMES.iter().chain(&SYNONYMS).find(|(known, _)| *known == name).map(|(_, level)| *level)
     }
 
     /// The name as it stands in Postgres.
@@ -73,6 +70,47 @@ impl Level {
             Level::Fatal => "fatal",
         }
     }
+}
+
+/// Names as numbers, since this is asked of nearly every line.
+const NAMES: [(u128, Level); 6] = {
+    let mut names = [(0, Level::Info); 6];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = (pack(Level::ALL[at].as_str().as_bytes()), Level::ALL[at]);
+        at += 1;
+    }
+    names
+};
+
+const SYNONYMS: [(u128, Level); Level::SYNONYMS.len()] = table(Level::SYNONYMS);
+
+/// A table of words in lower case as numbers, for [`packed`].
+pub(crate) const fn table<const N: usize>(words: [(&str, Level); N]) -> [(u128, Level); N] {
+    let mut table = [(0, Level::Info); N];
+    let mut at = 0;
+    while at < N {
+        table[at] = (pack(words[at].0.as_bytes()), words[at].1);
+        at += 1;
+    }
+    table
+}
+
+/// A word in lower case as a number; `None` when it is longer than any name, or ends in what fills a number up.
+pub(crate) fn packed(word: &[u8]) -> Option<u128> {
+    if matches!(word.last(), None | Some(0)) {
+        return None;
+    }
+    let mut bytes = [0; 16];
+    bytes.get_mut(..word.len())?.copy_from_slice(word);
+    bytes.make_ascii_lowercase();
+    Some(u128::from_le_bytes(bytes))
+}
+
+const fn pack(word: &[u8]) -> u128 {
+    let mut bytes = [0; 16];
+    bytes.split_at_mut(word.len()).0.copy_from_slice(word);
+    u128::from_le_bytes(bytes)
 }
 
 impl fmt::Display for Level {
@@ -110,8 +148,20 @@ mod tests {
 
     #[test]
     fn anything_else_is_no_level() {
-        for name in ["", " info", "info ", "informations", "e", "error:", "30", "ınfo", "warnıng", "fatale"]
-        {
+        for name in [
+            "",
+            " info",
+            "info ",
+            "informations",
+            "e",
+            "error:",
+            "30",
+            "ınfo",
+            "warnıng",
+            "fatale",
+            "info\0",
+            "\0info",
+        ] {
             assert_eq!(Level::parse(name), None, "{name:?}");
         }
     }

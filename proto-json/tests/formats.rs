@@ -151,9 +151,14 @@ fn read_from(content: &[u8], settings: &Settings, carry: Carry) -> (Vec<String>,
 #[test]
 fn forms_of_lines() {
     let mut wrong = Vec::new();
-    for line in
-        include_str!("corpus/forms.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#'))
-    {
+    let files = [
+        include_str!("corpus/forms.txt"),
+        include_str!("corpus/loggers.txt"),
+        include_str!("corpus/loghub.txt"),
+        include_str!("corpus/programs.txt"),
+    ];
+    let lines = files.iter().flat_map(|file| file.lines());
+    for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let (expected, line) = line.split_once(" | ").unwrap_or_else(|| panic!("{line}"));
         let line = line.replace("␛", "\u{1b}").replace("⇥", "\t").replace("⏎", "\n");
         let (events, _) = read(line.as_bytes(), &settings(Format::Auto), ms("2026-11-24T09:00Z"));

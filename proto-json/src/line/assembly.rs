@@ -202,6 +202,13 @@ impl<'s> Assembly<'s> {
                 return Next::Nothing;
             }
         }
+        if outer.is_none()
+            && line.first() == Some(&b'#')
+            && self.settings.format != Format::Json
+            && let Some(columns) = text::directive(line, self.after.state.columns)
+        {
+            return self.header(columns);
+        }
         let seen = self.seen.take().unwrap_or_else(|| self.look(line));
         let begins = match &self.open {
             None => self.after.state.cut == Cut::No || !beside_cut || self.begins(seen, line, Trace::Not),
@@ -241,6 +248,17 @@ impl<'s> Assembly<'s> {
         }
     }
 
+    /// A line that says which columns the next ones have, and is none itself.
+    fn header(&mut self, columns: Option<text::Columns>) -> Next {
+        if self.open.is_some() {
+            return Next::Complete;
+        }
+        self.after.state.columns = columns;
+        self.after.state.cut_off(Cut::No, None);
+        self.before = self.after;
+        Next::Nothing
+    }
+
     fn look(&self, line: &[u8]) -> Seen {
         let format = self.settings.format;
         let json = matches!(format, Format::Json | Format::Auto | Format::Container);
@@ -253,7 +271,7 @@ impl<'s> Assembly<'s> {
         {
             return Seen::Logfmt;
         }
-        Seen::Text(text::head(line, self.settings, self.after.near()))
+        Seen::Text(text::head(line, self.settings, self.after.near(), self.after.state.columns))
     }
 
     /// Whether the line begins an event, where it could continue one.
@@ -332,7 +350,9 @@ impl<'s> Assembly<'s> {
             Seen::Text(head) => head,
             Seen::Object | Seen::Logfmt if self.write_fields(seen, line) => return Next::Whole,
             Seen::Object if self.settings.format == Format::Json => return self.as_it_is(line),
-            Seen::Object | Seen::Logfmt => text::head(line, self.settings, self.after.near()),
+            Seen::Object | Seen::Logfmt => {
+                text::head(line, self.settings, self.after.near(), self.after.state.columns)
+            }
         };
         // Only text is kept: more lines may follow it.
         self.text.extend_from_slice(line);

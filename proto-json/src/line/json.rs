@@ -19,7 +19,7 @@ use std::sync::LazyLock;
 pub(super) const MS_MAGNITUDES: std::ops::Range<i64> = 100_000_000_000..100_000_000_000_000;
 
 /// Objects that hold parts of an event.
-const NESTED: [&[u8]; 9] = [
+const NESTED: [&[u8]; 10] = [
     b"log",
     b"service",
     b"fields",
@@ -30,6 +30,8 @@ const NESTED: [&[u8]; 9] = [
     b"record",
     b"record.level",
     b"record.time",
+    // MongoDB's
+    b"t",
 ];
 
 /// What else the wire has rules for, besides the parts of an event and `attributes`.
@@ -149,7 +151,7 @@ impl<'a> Object<'a> {
                 &decoded
             }
         };
-        let meaning = mapped.of(key);
+        let meaning = mapped.of(key).or_else(|| self.is_mongodbs(key).then_some(keys::MONGODB_LEVEL));
         let is_object = field.value.kind == Kind::Object;
         if let Some(meaning) = meaning
             && !(is_object && meaning.slot == Slot::Service)
@@ -293,6 +295,11 @@ impl<'a> Object<'a> {
 
     fn has_attributes(&self) -> bool {
         self.fields.iter().any(|field| field.is("attributes"))
+    }
+
+    /// Whether a field is the level in a line of MongoDB, which has its time before it.
+    fn is_mongodbs(&self, key: &[u8]) -> bool {
+        key == b"s" && self.get(Slot::Time).is_some_and(|picked| picked.meaning.name == keys::MONGODB)
     }
 
     /// Graylog's form, whose levels are those of syslog.

@@ -111,6 +111,13 @@ const fn entry(lower: &[u8]) -> Option<(Slot, u8, &'static str)> {
     })
 }
 
+/// Where MongoDB has its time, before a level under the letter `s`.
+pub(super) const MONGODB: &str = "t.$date";
+
+/// What `s` stands for there.
+pub(super) const MONGODB_LEVEL: Meaning =
+    Meaning { slot: Slot::Level, rank: 49, name: "s", weak: true, scale: Scale::Pino };
+
 /// The longest name, and a byte more.
 const LONGEST: usize = 21;
 
@@ -145,6 +152,7 @@ pub(super) fn nested(outer: &[u8], inner: &[u8]) -> Option<Meaning> {
         (b"instant", b"epochSecond") => (Time, 44, "instant.epochSecond", Scale::Pino),
         (b"record.level", b"name") => (Level, 46, "record.level.name", Scale::Pino),
         (b"record.time", b"timestamp") => (Time, 47, "record.time.timestamp", Scale::Pino),
+        (b"t", b"$date") => (Time, 48, MONGODB, Scale::Pino),
         _ => return None,
     };
     Some(Meaning { slot, rank, name, weak: true, scale })

@@ -4,10 +4,11 @@ use super::extra::Extra;
 use super::facts::{By, Facts};
 use super::fields::level_of;
 use super::json::MS_MAGNITUDES;
-use super::keys::{Keys, Meaning, Slot};
+use super::keys::{Keys, Meaning, Scale, Slot};
 use super::out::{push_integer, push_string};
 use super::state::Carry;
 use super::time;
+use crate::Level;
 use std::borrow::Cow;
 
 /// The most pairs that are looked at; those behind them are kept as they are.
@@ -34,6 +35,27 @@ pub(super) fn is_line(line: &[u8], keys: &Keys, sure: bool) -> bool {
         }
     }
     pairs > 0 && (sure || known >= 2 || (level && pairs >= 2))
+}
+
+/// Whether a text begins with a pair.
+pub(super) fn begins(text: &[u8]) -> bool {
+    matches!(Pairs::new(&text[..text.len().min(256)]).next(), Some(Ok(Pair { value: Some(_), .. })))
+}
+
+/// The level that a field of a line's pairs says, as far as they go; for lines that are something else on the whole, and
+/// so of the surest names only.
+pub(super) fn level(text: &[u8]) -> Option<Level> {
+    let pairs = Pairs::new(text).take(MOST_PAIRS).map_while(Result::ok);
+    let mut time = false;
+    for pair in pairs {
+        let meaning = super::keys::meaning(pair.key).filter(|meaning| !meaning.weak && pair.value.is_some());
+        match meaning.map(|meaning| meaning.slot) {
+            Some(Slot::Level) if time => return level_of(&pair.text(), Scale::Pino),
+            Some(Slot::Time) => time = true,
+            _ => {}
+        }
+    }
+    None
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -7,49 +7,77 @@
 use super::words;
 use crate::Level;
 
-/// How many tokens may precede the level.
+/// How many tokens may precede the level, and how many more of `key=value` (Sidekiq).
 const SKIPPED: usize = 2;
+const SKIPPED_PAIRS: usize = 6;
 
 /// A level and its decoration are shorter than this; so a long token costs nothing.
 const LONGEST: usize = 32;
 
-/// What PHP writes.
-const SENTENCES: [(&[u8], Level); 5] = [
+/// What stands in braces before a level: a place in the source, a query's ID.
+const LONGEST_BRACED: usize = 64;
+
+/// What PHP and npm write.
+const SENTENCES: [(&[u8], Level); 7] = [
     (b"PHP Fatal error:", Level::Error),
     (b"PHP Parse error:", Level::Error),
     (b"PHP Warning:", Level::Warn),
     (b"PHP Deprecated:", Level::Warn),
     (b"PHP Notice:", Level::Info),
+    (b"npm ERR! ", Level::Error),
+    (b"npm WARN ", Level::Warn),
 ];
 
-/// `I NETWORK  [listener] …` (MongoDB), `E | etcdserver: …`: a letter before a bar or a word in capitals.
-fn letter(rest: &[u8]) -> Option<Level> {
-    let [letter @ b'A'..=b'Z', b' ', after @ ..] = rest.trim_ascii_start() else { return None };
-    let follows = matches!(after, [b'|', ..] | [b'A'..=b'Z', b'A'..=b'Z', ..]);
-    if follows { words::letter(*letter) } else { None }
+/// `I NETWORK  [listener] …`, `D2 COMMAND  [conn1] …` (MongoDB), `E | etcdserver: …`: a letter before a bar or a word in
+/// capitals. `7f12ab34cd56 -1 …` (Ceph): a thread, and how verbose it must be to write it.
+fn code(rest: &[u8]) -> Option<Level> {
+    let rest = rest.trim_ascii_start();
+    match rest {
+        [letter @ b'A'..=b'Z', b' ', after @ ..] => {
+            let follows = matches!(after.trim_ascii_start(), [b'|', ..] | [b'A'..=b'Z', b'A'..=b'Z', ..]);
+            if follows { words::letter(*letter) } else { None }
+        }
+        [b'D', b'1'..=b'5', b' ', b'A'..=b'Z', b'A'..=b'Z', ..] => Some(Level::Debug),
+        [b'0'..=b'9' | b'a'..=b'f', ..] => {
+            let thread = rest.iter().take(17).take_while(|b| b.is_ascii_hexdigit()).count();
+            let is_error = (12..=16).contains(&thread) && rest[thread..].starts_with(b" -1 ");
+            is_error.then_some(Level::Error)
+        }
+        _ => None,
+    }
 }
 
 /// The level in `rest`, what follows the time. In a line without a time a bare word must be in capitals, since
 /// such a line is more often prose.
 pub(super) fn level(rest: &[u8], has_time: bool) -> Option<Level> {
     let mut rest = rest;
-    if let Some((_, level)) = SENTENCES.iter().find(|(text, _)| rest.starts_with(text)) {
+    if matches!(rest.first(), Some(b'P' | b'n'))
+        && let Some((_, level)) = SENTENCES.iter().find(|(text, _)| rest.starts_with(text))
+    {
         return Some(*level);
     }
-    if has_time && let Some(level) = letter(rest) {
+    if has_time && let Some(level) = code(rest) {
         return Some(level);
     }
-    let mut bare_any_case = has_time;
-    for _ in 0..=SKIPPED {
-        let separated = skip_separators(&mut rest);
+    let (mut bare_any_case, mut after_colon) = (has_time, false);
+    let (mut skipped, mut pairs) = (0, 0);
+    while skipped <= SKIPPED && pairs <= SKIPPED_PAIRS {
+        let separated = skip_separators(&mut rest) || after_colon;
         let token = next_token(&mut rest)?;
-        if let Some(level) = level_of(&token, bare_any_case || (separated && token.is_delimited(rest))) {
+        let delimited = separated && token.is_delimited(rest);
+        if let Some(level) = level_of(&token, bare_any_case || delimited) {
             return Some(level);
         }
-        if !token.may_precede(separated && token.is_delimited(rest)) {
+        if !token.may_precede(delimited) {
             return None;
         }
-        bare_any_case &= token.form == Form::Bracketed;
+        if token.is_pair() {
+            pairs += 1
+        } else {
+            skipped += 1
+        }
+        bare_any_case &= matches!(token.form, Form::Bracketed | Form::Braced);
+        after_colon = token.form == Form::BeforeColon;
     }
     None
 }
@@ -74,6 +102,8 @@ pub(super) fn leading(line: &[u8]) -> Option<(usize, bool)> {
 enum Form {
     /// `[main]`, `(main)`, `<main>`
     Bracketed,
+    /// `{main.py:7}`, which never is a level
+    Braced,
     /// A word up to white space or `|`
     Bare,
     /// A word up to and without a colon: `ERROR:root:`, `app[7]:`
@@ -92,23 +122,42 @@ impl Token<'_> {
         skip_separators(&mut after)
     }
 
+    /// `pid=7`
+    fn is_pair(&self) -> bool {
+        self.form == Form::Bare && memchr::memchr(b'=', self.text).is_some_and(|at| at > 0)
+    }
+
     fn may_precede(&self, delimited: bool) -> bool {
-        let name = !self.text.is_empty()
-            && self.text.iter().all(|b| b.is_ascii_alphanumeric() || b"._-/$#@[]*=+".contains(b));
+        let name = || !self.text.is_empty() && self.text.iter().all(|b| is_part_of_name(*b));
         match self.form {
             Form::Bracketed => true,
-            Form::BeforeColon => name,
+            Form::Braced => self.text.len() <= LONGEST_BRACED && !self.text.contains(&b'"'),
+            // `imap(bob)<7><x>:`
+            Form::BeforeColon => {
+                self.text.first().is_some_and(u8::is_ascii_alphabetic)
+                    && self.text.iter().all(|b| is_part_of_name(*b) || matches!(b, b'(' | b')' | b'<' | b'>'))
+                    || name()
+            }
             // A thread, process, address or qualified name; a plain word is the beginning of prose.
             Form::Bare => {
-                name && (delimited
+                (delimited
                     || self.text.iter().any(|b| b.is_ascii_digit() || matches!(b, b'@' | b'='))
-                    || self.text[..self.text.len() - 1].contains(&b'.'))
+                    || self.text.split_last().is_some_and(|(_, text)| text.contains(&b'.')))
+                    && name()
             }
         }
     }
 }
 
-/// Takes white space, bars, and dashes that stand alone. Whether there was more than white space.
+const fn is_part_of_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'.' | b'_' | b'-' | b'/' | b'$' | b'#' | b'@' | b'[' | b']' | b'*' | b'=' | b'+' | b'%'
+        )
+}
+
+/// Takes white space, bars, dashes and arrows that stand alone. Whether there was more than white space.
 fn skip_separators(rest: &mut &[u8]) -> bool {
     let mut separated = false;
     loop {
@@ -116,6 +165,7 @@ fn skip_separators(rest: &mut &[u8]) -> bool {
         let taken = match trimmed {
             [b'|' | b',' | b';', ..] => 1,
             [b'-' | b':', next, ..] if next.is_ascii_whitespace() => 1,
+            [b'-', b'>', b' ', ..] => 2,
             [0xe2, 0x80, 0x93 | 0x94, next, ..] if next.is_ascii_whitespace() => 3,
             _ => {
                 *rest = trimmed;
@@ -133,12 +183,14 @@ fn next_token<'a>(rest: &mut &'a [u8]) -> Option<Token<'a>> {
         b'[' => Some(b']'),
         b'(' => Some(b')'),
         b'<' => Some(b'>'),
+        b'{' => Some(b'}'),
         _ => None,
     };
     if let Some(close) = close {
         let end = memchr::memchr(close, line)?;
         *rest = &line[end + 1..];
-        return Some(Token { text: line[1..end].trim_ascii(), form: Form::Bracketed });
+        let form = if close == b'}' { Form::Braced } else { Form::Bracketed };
+        return Some(Token { text: line[1..end].trim_ascii(), form });
     }
     let is_end = |b: &u8| b.is_ascii_whitespace() || matches!(b, b'|' | b':' | b',' | b';');
     // Brackets inside a word belong to it: app[7], [7]:
@@ -149,11 +201,16 @@ fn next_token<'a>(rest: &mut &'a [u8]) -> Option<Token<'a>> {
 }
 
 fn level_of(token: &Token<'_>, bare_any_case: bool) -> Option<Level> {
-    if token.text.len() > LONGEST {
+    if token.text.len() > LONGEST || token.form == Form::Braced {
         return None;
     }
-    let assigned =
-        [&b"level="[..], b"lvl=", b"severity="].iter().find_map(|key| token.text.strip_prefix(*key));
+    let assigned = match token.text.first() {
+        Some(b'l' | b's') => {
+            [&b"level="[..], b"lvl=", b"severity="].iter().find_map(|key| token.text.strip_prefix(*key))
+        }
+        Some(b'%') => return cisco(token),
+        _ => None,
+    };
     if let Some(value) = assigned {
         return words::value(
             value.trim_ascii().strip_prefix(b"\"").map_or(value, |v| v.strip_suffix(b"\"").unwrap_or(v)),
@@ -169,7 +226,9 @@ fn level_of(token: &Token<'_>, bare_any_case: bool) -> Option<Level> {
         if let [letter] = word {
             return words::letter(*letter).filter(|_| letter.is_ascii_uppercase());
         }
-        return words::in_text(word).or_else(|| words::in_text(word.rsplit(|b| *b == b':').next()?));
+        return words::in_text(word)
+            .or_else(|| words::in_text(word.rsplit(|b| *b == b':').next()?))
+            .or_else(|| capitals(word.rsplit(|b| *b == b'/').next()?));
     }
     let capitals = !word.iter().any(u8::is_ascii_lowercase);
     if token.form == Form::Bare && !bare_any_case && !capitals {
@@ -178,14 +237,42 @@ fn level_of(token: &Token<'_>, bare_any_case: bool) -> Option<Level> {
     words::in_text(word).or_else(|| compound(token, word))
 }
 
-/// A level as a part of a word: `production.ERROR:` (Monolog), `ERROR/MainProcess]` (Celery).
+/// A level in capitals.
+fn capitals(word: &[u8]) -> Option<Level> {
+    words::in_text(word).filter(|_| word.iter().all(u8::is_ascii_uppercase))
+}
+
+/// A level as a part of a word: `production.ERROR:` (Monolog), `ERROR/MainProcess]` (Celery), `critical/ApiListener:`
+/// (Icinga), `ERRO[0012]` (logrus), `ERROR[7][C-0001]:` (Asterisk).
 fn compound(token: &Token<'_>, word: &[u8]) -> Option<Level> {
-    let capitals = |word: &[u8]| words::in_text(word).filter(|_| word.iter().all(u8::is_ascii_uppercase));
+    if let Some(open) = memchr::memchr(b'[', token.text) {
+        return capitals(&token.text[..open])
+            .filter(|_| token.text[open + 1..].first().is_some_and(u8::is_ascii_digit));
+    }
     match token.form {
         Form::BeforeColon => {
-            capitals(word.rsplit(|b| *b == b'.').next().filter(|part| part.len() < word.len())?)
+            let (first, last) = (memchr::memchr(b'/', word), memchr::memrchr(b'.', word));
+            let is_component = |name: &[u8]| !name.is_empty() && name.iter().all(u8::is_ascii_alphanumeric);
+            match (first, last) {
+                (Some(at), _) => words::in_text(&word[..at]).filter(|_| is_component(&word[at + 1..])),
+                (None, Some(at)) => capitals(&word[at + 1..]),
+                (None, None) => None,
+            }
         }
         Form::Bare if token.text.ends_with(b"]") => capitals(word.split(|b| *b == b'/').next()?),
-        Form::Bare | Form::Bracketed => None,
+        Form::Bare | Form::Bracketed | Form::Braced => None,
+    }
+}
+
+/// `%LINK-3-UPDOWN:`: the number is that of syslog.
+fn cisco(token: &Token<'_>) -> Option<Level> {
+    let mut parts = token.text[1..].split(|b| *b == b'-');
+    let is_name =
+        |name: &[u8]| name.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || *b == b'_');
+    let _facility = parts.next().filter(|name| is_name(name) && !name.is_empty())?;
+    let number = parts.next().filter(|_| token.form == Form::BeforeColon)?;
+    match number {
+        [digit @ b'0'..=b'7'] => words::syslog(u64::from(digit - b'0')),
+        _ => None,
     }
 }

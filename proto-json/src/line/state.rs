@@ -2,6 +2,7 @@
 
 use super::container::{Outer, Stream};
 use super::encoding::Encoding;
+use super::text::Columns;
 use super::time::Near;
 use serde::{Deserialize, Serialize};
 
@@ -109,6 +110,9 @@ pub struct State {
     /// On which of a container's streams that was: what the other one brings is no part of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cut_of: Option<Stream>,
+    /// What W3C's header has named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) columns: Option<Columns>,
 }
 
 /// What was cut off.
@@ -147,10 +151,11 @@ impl State {
         self.votes == MOST_VOTES
     }
 
-    /// The same file, and nothing known of its lines but how their characters are written, and whether one had a time.
+    /// The same file, and nothing known of its lines but how their characters are written, whether one had a time, and what a
+    /// header has named.
     #[must_use]
     pub fn afresh(self) -> Self {
-        Self { encoding: self.encoding, timed: self.timed, ..Self::default() }
+        Self { encoding: self.encoding, timed: self.timed, columns: self.columns, ..Self::default() }
     }
 
     /// A line is of this kind for sure.

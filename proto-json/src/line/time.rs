@@ -6,10 +6,11 @@
 mod cursor;
 mod dates;
 mod short;
+mod zones;
 
-pub(super) use cursor::Cursor;
+pub(super) use cursor::{Cursor, is_weekday, month};
 pub(super) use dates::{access, compact, ctime, dated, day_month_year};
-pub(super) use short::{clock, java_util_logging, month_day, syslog, two_digit_year};
+pub(super) use short::{clock, java_util_logging, kitchen, month_day, syslog, two_digit_year};
 
 use jiff::civil::DateTime;
 use jiff::tz::{Offset, TimeZone};
@@ -92,7 +93,7 @@ pub(super) fn epoch_prefix(line: &[u8]) -> Option<(i64, usize)> {
     }
     let text = std::str::from_utf8(&line[..len]).ok()?;
     let whole = text.split('.').next().unwrap_or(text);
-    let known = whole.len() == 10 || matches!(text.len(), 13 | 16 | 19);
+    let known = whole.len() == 10 || (whole.len() == text.len() && matches!(text.len(), 13 | 16 | 19));
     epoch(text).filter(|_| known).map(|ms| (ms, len))
 }
 

@@ -1,9 +1,10 @@
 //! Names and numbers of levels as loggers write them, beyond those that the wire knows.
 
 use crate::Level;
+use crate::level::{packed, table};
 
 /// Names besides the wire's, in lower case: of java.util.logging, .NET, npm, loguru, zap, Postgres and others.
-const WORDS: [(&str, Level); 20] = [
+const WORDS: [(&str, Level); 26] = [
     ("finest", Level::Trace),
     ("finer", Level::Trace),
     ("trce", Level::Trace),
@@ -24,29 +25,65 @@ const WORDS: [(&str, Level); 20] = [
     ("fail", Level::Error),
     ("dpanic", Level::Error),
     ("system", Level::Info),
+    // logrus and charm shorten to four letters.
+    ("trac", Level::Trace),
+    ("debu", Level::Debug),
+    ("erro", Level::Error),
+    ("err!", Level::Error),
+    ("fata", Level::Fatal),
+    ("pani", Level::Fatal),
 ];
+
+const PACKED: [(u128, Level); WORDS.len()] = table(WORDS);
 
 /// Those of them that are also written so: by .NET, npm and MySQL.
 const MIXED: [&str; 6] = ["trce", "dbug", "fail", "silly", "Note", "System"];
 
+/// Whether a word is as long as those above and the wire's, and has their first letters.
+fn may_be(word: &[u8]) -> bool {
+    let [first, .., last] = word else { return false };
+    // A bit for each letter.
+    const FIRST: u32 = bits(b"acdefhilnpstvw");
+    let first = first.to_ascii_lowercase().wrapping_sub(b'a');
+    let begins = first < 26 && FIRST >> first & 1 == 1;
+    begins
+        && (3..=13).contains(&word.len())
+        && (last.is_ascii_alphabetic() || matches!(last, b'!' | b'1'..=b'5'))
+}
+
+const fn bits(letters: &[u8]) -> u32 {
+    let (mut bits, mut at) = (0, 0);
+    while at < letters.len() {
+        bits |= 1 << (letters[at] - b'a');
+        at += 1;
+    }
+    bits
+}
+
 /// The level of a word that stands where levels stand in text. The wire's names are taken in any case, others only in
 /// capitals: `config` and `fine` are words of prose.
 pub(super) fn in_text(word: &[u8]) -> Option<Level> {
+    if !may_be(word) {
+        return None;
+    }
     Level::parse_bytes(word).or_else(|| {
         let capitals = !word.iter().any(u8::is_ascii_lowercase);
-        let special = MIXED.iter().any(|name| word == name.as_bytes());
-        level(word).filter(|_| capitals || special)
+        let special = || MIXED.iter().any(|name| word == name.as_bytes());
+        if capitals || special() { other(word) } else { None }
     })
+}
+
+fn other(word: &[u8]) -> Option<Level> {
+    let word = packed(word)?;
+    PACKED.iter().find(|(known, _)| *known == word).map(|(_, level)| *level)
 }
 
 /// The level of a field's value or of a word that stands where levels stand; any case.
 pub(super) fn level(word: &[u8]) -> Option<Level> {
-    if word.len() > 16 {
+    if !may_be(word) {
         return None;
     }
-    Level::parse_bytes(word).or_else(|| {
-        WORDS.iter().find(|(name, _)| word.eq_ignore_ascii_case(name.as_bytes())).map(|(_, level)| *level)
-    })
+    Level::parse_bytes(word).or_else(|| other(word))
 }
 
 /// The value of a level's field: a name, one with a distance (`INFO+2`, as Go's slog writes it), or one letter.
@@ -54,6 +91,10 @@ pub(super) fn value(text: &[u8]) -> Option<Level> {
     let text = text.trim_ascii();
     if let [letter] = text {
         return self::letter(letter.to_ascii_uppercase());
+    }
+    // MongoDB's degrees of debug.
+    if let [b'D', b'1'..=b'5'] = text {
+        return Some(Level::Debug);
     }
     let name = match memchr::memchr2(b'+', b'-', text) {
         Some(at) if at > 0 && at + 1 < text.len() && text[at + 1..].iter().all(u8::is_ascii_digit) => {

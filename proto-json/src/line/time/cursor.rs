@@ -1,11 +1,7 @@
 //! Taking a line apart from left to right.
 
+use jiff::civil::DateTime;
 use jiff::tz::Offset;
-
-const MONTHS: [&[u8; 3]; 12] =
-    [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
-
-const WEEKDAYS: [&[u8]; 7] = [b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun"];
 
 /// A place in a line; what doesn't fit is not taken.
 #[derive(Clone, Copy)]
@@ -58,8 +54,7 @@ impl<'a> Cursor<'a> {
 
     /// Takes the name of a day of the week, shortened to three letters.
     pub(in super::super) fn weekday(&mut self) -> Option<()> {
-        let name = self.bytes.get(self.at..self.at + 3)?;
-        WEEKDAYS.contains(&name).then(|| self.at += 3)
+        is_weekday(self.bytes.get(self.at..)?).then(|| self.at += 3)
     }
 
     pub(in super::super) fn two(&mut self) -> Option<i8> {
@@ -78,10 +73,9 @@ impl<'a> Cursor<'a> {
     }
 
     pub(in super::super) fn month(&mut self) -> Option<i8> {
-        let name = self.bytes.get(self.at..self.at + 3)?;
-        let index = MONTHS.iter().position(|m| m.as_slice() == name)?;
+        let month = month(self.bytes.get(self.at..)?)?;
         self.at += 3;
-        i8::try_from(index + 1).ok()
+        Some(month)
     }
 
     /// Digits after `.` or `,`, as whole milliseconds; 0 when there are none.
@@ -95,7 +89,7 @@ impl<'a> Cursor<'a> {
         [100, 10, 1].iter().zip(&digits[..count]).map(|(weight, b)| weight * i32::from(b - b'0')).sum()
     }
 
-    /// `Z`, an offset, or one of ` UTC`, ` GMT`, ` +0000` a space away. Nothing is taken when there is none.
+    /// `Z`, or an offset, which may be a space away. Nothing is taken when there is none.
     pub(in super::super) fn zone(&mut self) -> Option<Offset> {
         if self.one_of(b"Zz").is_some() {
             return Some(Offset::UTC);
@@ -105,19 +99,31 @@ impl<'a> Cursor<'a> {
             return Some(offset);
         }
         if self.one_of(b" ").is_some() {
-            let word = self.bytes.get(self.at..self.at + 3);
-            let found = if matches!(word, Some(b"UTC" | b"GMT")) {
-                self.at += 3;
-                Some(Offset::UTC)
-            } else {
-                self.offset().filter(|_| self.at - start > 4)
-            };
+            let found = self.offset().filter(|_| self.at - start > 4);
             if found.is_some() && !self.peek(0).is_some_and(|b| b.is_ascii_alphanumeric()) {
                 return found;
             }
         }
         self.at = start;
         None
+    }
+
+    /// The time in `civil` with the ` AM` or ` PM` that may follow; newer Java has a narrow no-break space there.
+    pub(in super::super) fn half_of_day(&mut self, civil: DateTime) -> Option<DateTime> {
+        let rest = self.bytes.get(self.at..)?;
+        let word = rest.strip_prefix(b" ").or_else(|| rest.strip_prefix("\u{202f}".as_bytes()));
+        let (add, after) = match word {
+            Some([b'A', b'M', after @ ..]) => (0, after),
+            Some([b'P', b'M', after @ ..]) => (12, after),
+            _ => return Some(civil),
+        };
+        if after.first().is_some_and(u8::is_ascii_alphanumeric) {
+            return Some(civil);
+        }
+        self.at = self.bytes.len() - after.len();
+        // Some write a whole day's hours, and say so all the same.
+        let hour = if civil.hour() <= 12 { civil.hour() % 12 + add } else { civil.hour() };
+        civil.with().hour(hour).build().ok()
     }
 
     /// `+01:00`, `+0100` or `+01`. Nothing is taken when there is none.
@@ -134,4 +140,37 @@ impl<'a> Cursor<'a> {
         }
         offset
     }
+}
+
+/// The month whose name, shortened to three letters, a text begins with.
+pub(in super::super) const fn month(text: &[u8]) -> Option<i8> {
+    Some(match text {
+        [b'J', b'a', b'n', ..] => 1,
+        [b'F', b'e', b'b', ..] => 2,
+        [b'M', b'a', b'r', ..] => 3,
+        [b'A', b'p', b'r', ..] => 4,
+        [b'M', b'a', b'y', ..] => 5,
+        [b'J', b'u', b'n', ..] => 6,
+        [b'J', b'u', b'l', ..] => 7,
+        [b'A', b'u', b'g', ..] => 8,
+        [b'S', b'e', b'p', ..] => 9,
+        [b'O', b'c', b't', ..] => 10,
+        [b'N', b'o', b'v', ..] => 11,
+        [b'D', b'e', b'c', ..] => 12,
+        _ => return None,
+    })
+}
+
+/// Whether a text begins with the name of a day of the week, shortened to three letters.
+pub(in super::super) const fn is_weekday(text: &[u8]) -> bool {
+    matches!(
+        text,
+        [b'M', b'o', b'n', ..]
+            | [b'T', b'u', b'e', ..]
+            | [b'W', b'e', b'd', ..]
+            | [b'T', b'h', b'u', ..]
+            | [b'F', b'r', b'i', ..]
+            | [b'S', b'a', b't', ..]
+            | [b'S', b'u', b'n', ..]
+    )
 }

@@ -1,15 +1,15 @@
 //! Times with a year.
 
 use super::cursor::Cursor;
-use super::{civil, instant};
+use super::{civil, instant, zones};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 /// How far into the first bytes of a line an access log's time is looked for.
 const ACCESS_WITHIN: usize = 256;
 
-/// `2026-11-24T10:03:00` and its kin: `T`, `_` or a space, `/` or `.` for `-`, an hour of one digit after two
-/// spaces, seconds and a fraction or not, with a zone or without.
+/// `2026-11-24T10:03:00` and its kin: `T`, `_`, a space, `, ` (Airflow) or `][` (fern), `/` or `.` for `-`, an hour of
+/// one digit after two spaces, seconds and a fraction or not, with a zone or without.
 pub(in super::super) fn dated(line: &[u8], zone: &TimeZone) -> Option<(i64, usize)> {
     let mut at = Cursor::new(line);
     let year = i16::try_from(at.digits(4)?).ok()?;
@@ -17,7 +17,11 @@ pub(in super::super) fn dated(line: &[u8], zone: &TimeZone) -> Option<(i64, usiz
     let month = at.two()?;
     at.one_of(&[separator])?;
     let day = at.two()?;
-    at.one_of(if separator == b'-' { b"Tt _" } else { b" T" })?;
+    if at.one_of(b"T ").is_none() {
+        let kin = separator == b'-'
+            && (at.one_of(b"t_").is_some() || at.text(b", ").is_some() || at.text(b"][").is_some());
+        kin.then_some(())?;
+    }
     let padded = at.one_of(b" ").is_some();
     let hour = if padded { at.one_or_two()? } else { at.two()? };
     let (minute, second) = (at.after(b':')?, at.after(b':').unwrap_or(0));
@@ -25,24 +29,38 @@ pub(in super::super) fn dated(line: &[u8], zone: &TimeZone) -> Option<(i64, usiz
     ended(at, civil(year, month, day, hour, minute, second, millis)?, zone)
 }
 
-/// The zone that may follow, and the end of the time: no letter or digit goes on from there.
+/// Half of the day and the zone that may follow, and the end of the time: no letter or digit goes on from there.
 fn ended(mut at: Cursor<'_>, civil: DateTime, zone: &TimeZone) -> Option<(i64, usize)> {
-    let offset = at.zone();
+    let offset = match at.bytes.get(at.at..)? {
+        [b' ', b'A' | b'P', b'M', ..] => return half_of_day(at, civil, zone),
+        [b' ', b'A'..=b'Z', b'A'..=b'Z', ..] => zones::take(&mut at, civil, zone),
+        [b' ', b'A'..=b'Z', b'a'..=b'z', ..] => {
+            let region = zones::region(&mut at);
+            return Some((instant(civil, None, region.as_ref().unwrap_or(zone))?, at.at));
+        }
+        _ => at.zone(),
+    };
     if at.peek(0).is_some_and(|b| b.is_ascii_alphanumeric()) {
         return None;
     }
     Some((instant(civil, offset, zone)?, at.at))
 }
 
-/// `20261124T100300Z`, `20261124 10:03:00`, `20261124-10:03:00:606`
+fn half_of_day(mut at: Cursor<'_>, civil: DateTime, zone: &TimeZone) -> Option<(i64, usize)> {
+    let civil = at.half_of_day(civil)?;
+    let offset = zones::take(&mut at, civil, zone);
+    Some((instant(civil, offset, zone)?, at.at))
+}
+
+/// `20261124T100300Z`, `20261124 10:03:00`, `20261124-10:3:0:606`, `20261124:100300.123`
 pub(in super::super) fn compact(line: &[u8], zone: &TimeZone) -> Option<(i64, usize)> {
     let mut at = Cursor::new(line);
     let year = i16::try_from(at.digits(4)?).ok().filter(|year| (1970..2200).contains(year))?;
     let (month, day) = (at.two()?, at.two()?);
-    at.one_of(b"T -_")?;
-    let hour = at.two()?;
-    let minute = at.after(b':').or_else(|| at.two())?;
-    let second = at.after(b':').or_else(|| at.two())?;
+    at.one_of(b"T -_:")?;
+    let hour = at.one_or_two()?;
+    let mut next = || if at.one_of(b":").is_some() { at.one_or_two() } else { at.two() };
+    let (minute, second) = (next()?, next()?);
     let mut millis = at.fraction_ms();
     if at.peek(0) == Some(b':') && at.peek(1).is_some_and(|b| b.is_ascii_digit()) {
         at.one_of(b":")?;
@@ -52,7 +70,8 @@ pub(in super::super) fn compact(line: &[u8], zone: &TimeZone) -> Option<(i64, us
     ended(at, civil(year, month, day, hour, minute, second, millis)?, zone)
 }
 
-/// `24 Nov 2026 10:03:00.123`, `24-Nov-2026 10:03:00`, `24/Nov/2026:10:03:00 +0000`, `Tue, 24 Nov 2026 10:03:00 GMT`
+/// `24 Nov 2026 10:03:00.123`, `24-Nov-2026 10:03:00`, `24/Nov/2026:10:03:00 +0000`, `24-Nov-2026::10:03:00` (Erlang),
+/// `Tue, 24 Nov 2026 10:03:00 GMT`
 pub(in super::super) fn day_month_year(line: &[u8], zone: &TimeZone) -> Option<(i64, usize)> {
     let mut at = Cursor::new(line);
     if at.weekday().is_some() {
@@ -63,7 +82,9 @@ pub(in super::super) fn day_month_year(line: &[u8], zone: &TimeZone) -> Option<(
     let month = at.month()?;
     at.one_of(&[separator])?;
     let year = i16::try_from(at.digits(4)?).ok()?;
-    at.one_of(b" :")?;
+    if at.one_of(b" :")? == b':' {
+        at.one_of(b":");
+    }
     let (hour, minute, second) = (at.two()?, at.after(b':')?, at.after(b':')?);
     let millis = at.fraction_ms();
     ended(at, civil(year, month, day, hour, minute, second, millis)?, zone)
@@ -84,10 +105,16 @@ pub(in super::super) fn ctime(line: &[u8], zone: &TimeZone) -> Option<(i64, usiz
     at.one_of(b" ")?;
     let (hour, minute, second) = (at.two()?, at.after(b':')?, at.after(b':')?);
     let millis = at.fraction_ms();
-    let offset = at.zone();
+    // The zone's name stands before the year, on which what it means depends.
+    let (mut named, offset) = (at, at.zone());
+    if offset.is_none() && at.peek(0) == Some(b' ') && at.peek(1).is_some_and(|b| b.is_ascii_uppercase()) {
+        let len = at.bytes[at.at + 1..].iter().take_while(|b| b.is_ascii_uppercase()).count();
+        at.at += 1 + len;
+    }
     at.one_of(b" ")?;
     let year = i16::try_from(at.digits(4)?).ok()?;
     let civil = civil(year, month, day, hour, minute, second, millis)?;
+    let offset = offset.or_else(|| zones::take(&mut named, civil, zone));
     Some((instant(civil, offset, zone)?, at.at))
 }
 
