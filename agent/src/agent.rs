@@ -2,15 +2,15 @@
 //!
 //! ```text
 //! SIGTERM ─► Wake::Stop ─► the reader seals what it has read ─► all settled, or --shutdown-timeout ─► Wake::End
-//!                                                                                │
-//! the reader has ended ◄─────────────────────────────────────────────────────────┘ ─► sender, admin end
+//! stdin's end ───────────► the reader reads the spool on ─────► the same                         │
+//! the reader has ended ◄──────────────────────────────────────────────────────────────────────────┘ ─► sender, admin end
 //! ```
 //!
 //! The agent ends when its reader does: of itself with `--once` or at stdin's end, after a stop, or by an error. What
 //! is in the channels then is in the journal too.
 
 use crate::config::Settings;
-use crate::handoff::{Ended, Guidance, ReadError, Sealed, Wake};
+use crate::handoff::{Condition, Ended, Guidance, ReadError, Sealed, Wake};
 use crate::metrics::Metrics;
 use crate::reader::Reader;
 use crate::reload::{self, Config, SharedStatus, Targets};
@@ -128,13 +128,18 @@ pub(crate) async fn run(settings: Settings, config: Config, level: Level) -> Res
     sending.spawn(Sender::new(shared).run(sealed, wake.clone()));
     let mut reading = JoinSet::new();
     let health = readiness.clone();
-    let tell = move |outcome| {
-        health.set(CHECK, outcome);
+    let stdin_end = CancellationToken::new();
+    let ending = stdin_end.clone();
+    let tell = move |Condition { state, stdin_ended }| {
+        health.set(CHECK, state);
+        if stdin_ended {
+            ending.cancel();
+        }
     };
     reading.spawn_blocking(move || reader.run(to_sender, tell));
 
     let mut agent = Running { reading, sending, wake, shutdown_timeout: settings.shutdown_timeout };
-    let result = agent.until_the_end(&stop).await;
+    let result = agent.until_the_end(&stop, &stdin_end).await;
     readiness.set(CHECK, Err("the agent has ended".to_owned()));
     agent.sending.shutdown().await;
     admin_stop.cancel();
@@ -151,13 +156,26 @@ struct Running {
 }
 
 impl Running {
-    async fn until_the_end(&mut self, stop: &CancellationToken) -> Result<Ended, AgentError> {
+    async fn until_the_end(
+        &mut self,
+        stop: &CancellationToken,
+        stdin_end: &CancellationToken,
+    ) -> Result<Ended, AgentError> {
         tokio::select! {
             ended = self.reader_or_failure() => return ended,
             () = stop.cancelled() => {}
+            () = stdin_end.cancelled() => {
+                let limit = humantime::format_duration(self.shutdown_timeout);
+                tracing::info!(%limit, "stdin has ended; ending when all of it is acknowledged, or at the limit");
+            }
         }
         let limit = self.shutdown_timeout;
         let orderly = async {
+            // At stdin's end the reader stops of itself, once it has read what is spooled.
+            tokio::select! {
+                ended = self.reader_or_failure() => return ended,
+                () = stop.cancelled() => {}
+            }
             // The reader may be gone already; then its end is there to be read.
             if self.wake.send(Wake::Stop).await.is_err() {
                 tracing::debug!("the reader had ended");
@@ -247,7 +265,7 @@ async fn say_progress(metrics: Metrics, gate: Arc<Gate>) {
 
 /// Says how it ended, and with which code.
 fn verdict(ended: Ended, once: bool, stopped: bool, metrics: &Metrics, state_dir: &Path) -> Exit {
-    let Ended { unsettled, rejected, losses, dropped } = ended;
+    let Ended { unsettled, spooled, rejected, losses, dropped } = ended;
     let file = |name: &str| -> PathBuf { state_dir.join(name) };
     if rejected > 0 {
         let rejects = file("rejects.ndjson");
@@ -266,8 +284,13 @@ fn verdict(ended: Ended, once: bool, stopped: bool, metrics: &Metrics, state_dir
             batches = unsettled,
             "ended with batches that the collector hasn't acknowledged; they are in the journal, and the next run sends them"
         );
-    } else {
+    } else if !spooled {
         tracing::info!(events_sent, "ended; nothing is left to send");
+    }
+    if spooled {
+        tracing::warn!(
+            "ended with lines of stdin that were not sent; they are in the spool, and the next run sends them"
+        );
     }
     if once && stopped {
         tracing::warn!("stopped early; the same command goes on from there");

@@ -66,7 +66,7 @@ pub(crate) struct Args {
     pub(crate) command: Option<Command>,
     #[command(flatten)]
     pub(crate) sending: SendArgs,
-    /// Files and globs to follow; - is stdin
+    /// Files and globs to follow; - is stdin, with whose end the agent ends too, also when it follows files beside
     #[arg(value_name = "PATH-OR-GLOB")]
     pub(crate) paths: Vec<String>,
     /// Show what is found in the first lines of this file (- is stdin), and by which rule, and stop. Nothing is sent or
@@ -144,7 +144,8 @@ pub(crate) struct Args {
     /// The admin address: /metrics, /healthz, /readyz [default: 127.0.0.1:4804; with --once none]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) admin: Option<SocketAddr>,
-    /// How long sending may go on after SIGTERM; what is left then is sent by the next run
+    /// How long sending may go on after SIGTERM, or after stdin's end (then for ever with --once); what is left then is
+    /// sent by the next run
     #[arg(long, value_parser = duration, default_value = "10s", value_name = "DURATION")]
     pub(crate) shutdown_timeout: Duration,
 

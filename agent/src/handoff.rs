@@ -167,11 +167,22 @@ pub(crate) struct FileReport {
     pub(crate) gone: Option<String>,
 }
 
+/// How the reading half is, after each step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Condition {
+    /// Whether the state directory can be written, and else why not.
+    pub(crate) state: Result<(), String>,
+    /// Whether stdin, whose end is the agent's, has come to it.
+    pub(crate) stdin_ended: bool,
+}
+
 /// How the reading half ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ended {
     /// Batches that are sealed and not settled: they are sent by the next run.
     pub(crate) unsettled: usize,
+    /// Whether stdin brought more than what was sealed: the next run reads it from the spool.
+    pub(crate) spooled: bool,
     /// Events and lines that were rejected during this run.
     pub(crate) rejected: u64,
     /// Byte ranges that were lost for sure, or may have been counted, as this run found.

@@ -16,7 +16,7 @@ use crate::batch::Batcher;
 use crate::files::discover::{Match, Patterns};
 use crate::files::identity::Key;
 use crate::files::tail::{Handles, Tail};
-use crate::handoff::{Ended, Sealed, Settled, Wake};
+use crate::handoff::{Condition, Ended, Sealed, Settled, Wake};
 use crate::journal::Journal;
 use crate::journal::state::{Delta, FileEntry, Parsing};
 use crate::metrics::Metrics;
@@ -207,7 +207,7 @@ impl Core {
             retry_at: None,
             trouble: None,
             tidy_at: None,
-            ended: Ended { unsettled: 0, rejected: 0, losses: 0, dropped: 0 },
+            ended: Ended { unsettled: 0, spooled: false, rejected: 0, losses: 0, dropped: 0 },
             dropping: None,
             buffer: Vec::new(),
         }
@@ -274,7 +274,8 @@ impl Core {
         let ends = self.mode == Mode::Over
             || ((complete || self.mode == Mode::Stopping) && self.unsettled.is_empty() && self.rests());
         if ends && self.finish(now) {
-            return Next::Ended(Ended { unsettled: self.unsettled.len(), ..self.ended });
+            let (unsettled, spooled) = (self.unsettled.len(), self.spool_is_left());
+            return Next::Ended(Ended { unsettled, spooled, ..self.ended });
         }
         if busy && !self.held(now) { Next::Again } else { Next::Wait(self.wait(now)) }
     }
@@ -447,6 +448,13 @@ impl Core {
     /// Why the state directory can't be written, journal or spool, while that is so.
     pub(super) fn trouble(&self) -> Option<String> {
         self.trouble.clone().or_else(|| self.spool.as_ref().and_then(Spool::trouble))
+    }
+
+    /// How it is, for who started it.
+    pub(super) fn condition(&self) -> Condition {
+        let ends_with_stdin = self.settings.stdin && !self.settings.once;
+        let stdin_ended = ends_with_stdin && self.spool.as_ref().is_some_and(Spool::has_ended);
+        Condition { state: self.trouble().map_or(Ok(()), Err), stdin_ended }
     }
 
     fn show(&mut self) {

@@ -27,7 +27,7 @@ mod tests;
 mod watch;
 
 use self::core::{Core, Moment};
-use crate::handoff::{Ended, ReadError, Sealed, Wake};
+use crate::handoff::{Condition, Ended, ReadError, Sealed, Wake};
 use crate::metrics::Metrics;
 use crate::settings::Reading;
 use std::fs::File;
@@ -79,14 +79,14 @@ impl Reader {
     }
 
     /// Runs on a thread that may block, inside a runtime, until it is told to end; with `once` until all inputs are
-    /// read and all is settled. `tell` hears after each step whether the state directory can be written.
+    /// read and all is settled. `tell` hears after each step how it is.
     ///
     /// # Errors
     /// None at present: what fails while it runs is tried again.
     pub(crate) fn run(
         mut self,
         sealed: Sender<Sealed>,
-        tell: impl Fn(Result<(), String>),
+        tell: impl Fn(Condition),
     ) -> Result<Ended, ReadError> {
         let begin = Instant::now();
         let runtime = Handle::current();
@@ -100,7 +100,7 @@ impl Reader {
                 self.watch.folders(&folders);
             }
             self.hand_over(&sealed, now);
-            tell(self.core.trouble().map_or(Ok(()), Err));
+            tell(self.core.condition());
             match next {
                 Next::Ended(ended) => return Ok(ended),
                 Next::Again => {}

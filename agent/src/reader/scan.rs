@@ -270,6 +270,17 @@ impl Core {
         })
     }
 
+    /// Whether the spool holds lines that no sealed batch has.
+    pub(super) fn spool_is_left(&self) -> bool {
+        self.spool.as_ref().is_some_and(|spool| {
+            let is_read = |path: &Path| {
+                let size = path.metadata().map_or(0, |metadata| metadata.len());
+                self.tails.values().any(|tail| tail.entry.path == path && tail.entry.offset >= size)
+            };
+            !self.batcher.is_empty() || !spool.segments().iter().all(|path| is_read(path))
+        })
+    }
+
     /// Whether all is read that was to be read once.
     pub(super) fn inputs_are_read(&self) -> bool {
         let stdin = self.spool.is_none() || self.stdin_is_over();

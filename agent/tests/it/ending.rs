@@ -3,6 +3,7 @@
 use crate::collector::Collector;
 use crate::process::{Place, ended, messages, terminate, until};
 use logweir_proto::answer::{Problem, ProblemCode};
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 #[tokio::test]
@@ -65,6 +66,68 @@ async fn without_a_collector_a_stop_ends_in_time_and_the_next_run_sends_it() {
 
     collector.taken.refuse(None);
     let ended = place.run(&collector.url(), &["--once", &file]).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    assert_eq!(collector.taken.messages(), messages(0..10));
+}
+
+/// Writes these lines to a new pipe and closes it, as an application does that ends.
+fn piped(messages: &[String]) -> std::io::PipeReader {
+    let (read, mut write) = std::io::pipe().unwrap();
+    for message in messages {
+        writeln!(write, "2026-11-24T10:00:00Z INFO {message}").unwrap();
+    }
+    read
+}
+
+/// The limit is longer than any test: it is not what ends the agent.
+#[tokio::test]
+async fn at_stdins_end_all_is_sent_and_the_agent_ends() {
+    let (place, collector) = (Place::new(), Collector::start().await);
+    let flags =
+        ["--admin", "127.0.0.1:0", "--shutdown-timeout", "1h", "--linger", "1h", "--batch-events", "40"];
+    let agent = place.start_reading(&collector.url(), &flags, piped(&messages(0..100)));
+    let ended = ended(agent).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    assert_eq!(collector.taken.messages(), messages(0..100));
+    assert!(ended.log.contains("nothing is left to send"), "{}", ended.log);
+}
+
+#[tokio::test]
+async fn without_a_collector_stdins_end_ends_in_time_and_the_next_run_sends_it() {
+    let (place, collector) = (Place::new(), Collector::start().await);
+    let mut refusal = Problem::new(ProblemCode::QueueFull, "the queue is full");
+    refusal.retry_after_ms = Some(30_000);
+    collector.taken.refuse(Some(refusal));
+    // Three batches are more than the window: the rest isn't even read from the spool.
+    let small = ["--admin", "127.0.0.1:0", "--batch-events", "10", "--window-batches", "2"];
+    let flags = [&small[..], &["--shutdown-timeout", "1s"]].concat();
+    let agent = place.start_reading(&collector.url(), &flags, piped(&messages(0..100)));
+    let first = ended(agent).await;
+    assert_eq!(first.code, Some(0), "{}", first.log);
+    assert!(first.log.contains("they are in the spool, and the next run sends them"), "{}", first.log);
+    assert!(first.log.contains("they are in the journal, and the next run sends them"), "{}", first.log);
+    assert!(collector.taken.messages().is_empty());
+
+    // The next application's lines come to what is left.
+    collector.taken.refuse(None);
+    let agent = place.start_reading(&collector.url(), &small, piped(&messages(100..110)));
+    let second = ended(agent).await;
+    assert_eq!(second.code, Some(0), "{}", second.log);
+    assert_eq!(collector.taken.messages(), messages(0..110));
+    assert_eq!(collector.taken.count(), 110, "none is twice");
+}
+
+/// With `--once` somebody waits for the acknowledgement, however long it takes.
+#[tokio::test]
+async fn a_backfill_from_stdin_waits_for_the_collector_past_the_limit() {
+    let (place, collector) = (Place::new(), Collector::start().await);
+    collector.taken.refuse(Some(Problem::new(ProblemCode::QueueUnavailable, "the queue is away")));
+    let flags = ["--once", "--shutdown-timeout", "50ms"];
+    let agent = place.start_reading(&collector.url(), &flags, piped(&messages(0..10)));
+    // Each is asked later than the one before, by 250 ms, 500 ms, 1 s at most.
+    until("it has been refused for longer than the limit", || collector.taken.asked() >= 5).await;
+    collector.taken.refuse(None);
+    let ended = ended(agent).await;
     assert_eq!(ended.code, Some(0), "{}", ended.log);
     assert_eq!(collector.taken.messages(), messages(0..10));
 }

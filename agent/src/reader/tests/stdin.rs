@@ -153,5 +153,5 @@ async fn the_thread_reads_hands_over_and_ends() {
     }
     wake.send(Wake::Stop).await.unwrap();
     let ended = thread.await.unwrap().unwrap();
-    assert_eq!(ended, Ended { unsettled: 0, rejected: 0, losses: 0, dropped: 0 });
+    assert_eq!(ended, Ended { unsettled: 0, spooled: false, rejected: 0, losses: 0, dropped: 0 });
 }

@@ -158,7 +158,7 @@ fn once_reads_to_the_end_and_ends_when_all_is_settled() {
             settle(&mut rig, 0, vec![]);
         }
     }
-    assert_eq!(rig.ended, Some(Ended { unsettled: 0, rejected: 0, losses: 0, dropped: 0 }));
+    assert_eq!(rig.ended, Some(Ended { unsettled: 0, spooled: false, rejected: 0, losses: 0, dropped: 0 }));
     rig.assert_sent(numbered(0..54));
     // A second backfill finds nothing to do.
     rig.ended = None;
@@ -193,7 +193,10 @@ fn end_ends_at_once_and_the_next_run_sends_what_is_left() {
     rig.settle_down();
     let now = rig.now;
     rig.core().handle(Wake::End, now);
-    assert_eq!(rig.step(), Next::Ended(Ended { unsettled: 1, rejected: 0, losses: 0, dropped: 0 }));
+    assert_eq!(
+        rig.step(),
+        Next::Ended(Ended { unsettled: 1, spooled: false, rejected: 0, losses: 0, dropped: 0 })
+    );
     rig.restart();
     rig.drain();
     rig.assert_sent(numbered(0..13));
@@ -272,7 +275,7 @@ fn with_once_a_file_that_cannot_be_read_is_a_loss_and_the_run_ends() {
     rig.settle_all();
     rig.run(3000);
     rig.settle_all();
-    assert_eq!(rig.ended, Some(Ended { unsettled: 0, rejected: 0, losses: 1, dropped: 0 }));
+    assert_eq!(rig.ended, Some(Ended { unsettled: 0, spooled: false, rejected: 0, losses: 1, dropped: 0 }));
     assert_eq!(rig.losses()[0]["reason"], "unreadable");
     assert_eq!(rig.losses()[0]["start"], text(&numbered(0..10)).len());
     drop(file);
@@ -290,7 +293,7 @@ fn with_once_a_file_that_cannot_be_opened_is_a_loss() {
     rig.append("a.log", text(&numbered(0..3)));
     rig.start();
     rig.drain_once();
-    assert_eq!(rig.ended, Some(Ended { unsettled: 0, rejected: 0, losses: 1, dropped: 0 }));
+    assert_eq!(rig.ended, Some(Ended { unsettled: 0, spooled: false, rejected: 0, losses: 1, dropped: 0 }));
     assert_eq!(rig.losses()[0]["file"], "/proc/self/mem");
     rig.assert_sent(numbered(0..3));
 }
@@ -313,7 +316,7 @@ fn with_once_files_that_are_renamed_before_their_turn_are_read_and_deleted_ones_
     }
     delete(&rig.path("5.log"));
     rig.drain_once();
-    assert_eq!(rig.ended, Some(Ended { unsettled: 0, rejected: 0, losses: 1, dropped: 0 }));
+    assert_eq!(rig.ended, Some(Ended { unsettled: 0, spooled: false, rejected: 0, losses: 1, dropped: 0 }));
     let losses = rig.losses();
     assert_eq!((losses.len(), &losses[0]["reason"]), (1, &Value::from("deleted")));
     assert!(losses[0]["file"].as_str().unwrap().ends_with("5.log"));
