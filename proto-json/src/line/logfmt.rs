@@ -136,7 +136,7 @@ impl<'a> Iterator for Pairs<'a> {
 }
 
 /// How long a string is with its quotes.
-fn quoted_len(text: &[u8]) -> Option<usize> {
+pub(super) fn quoted_len(text: &[u8]) -> Option<usize> {
     let mut at = 1;
     loop {
         at += memchr::memchr2(b'"', b'\\', text.get(at..)?)?;

@@ -2,7 +2,7 @@
 
 use super::Found;
 use crate::Level;
-use crate::line::time;
+use crate::line::{logfmt, time};
 use jiff::tz::TimeZone;
 
 type Told = (Level, &'static str);
@@ -95,19 +95,9 @@ fn cups(before: &[u8]) -> Option<Told> {
     Some((level, "CUPS"))
 }
 
-/// How long a string in quotes is, with them.
+/// How long the string in quotes is with which a text begins.
 pub(super) fn quoted_len(text: &[u8]) -> Option<usize> {
-    let mut at = usize::from(text.first() == Some(&b'"'));
-    if at == 0 {
-        return None;
-    }
-    loop {
-        at += memchr::memchr2(b'"', b'\\', text.get(at..)?)?;
-        if text[at] == b'"' {
-            return Some(at + 1);
-        }
-        at += 2;
-    }
+    if text.first() == Some(&b'"') { logfmt::quoted_len(text) } else { None }
 }
 
 fn first_word(text: &[u8]) -> Option<&[u8]> {
