@@ -104,6 +104,11 @@ impl TlsClient {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).client.clone()
     }
 
+    /// Whether there are files that it is made from.
+    pub(crate) const fn has_files(&self) -> bool {
+        self.connecting.ca_file.is_some() || self.connecting.client_cert.is_some()
+    }
+
     /// Looks at the files again, and says whether there is a new client. What can't be used leaves the old one in
     /// place, since files that are being replaced may not fit one another for a moment.
     pub(crate) fn refresh(&self) -> bool {

@@ -30,7 +30,7 @@ use logweir_proto::{BatchId, ndjson};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use thiserror::Error;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 /// The level of halves; the same as the whole batch's.
 const ZSTD_LEVEL: i32 = 3;
@@ -51,8 +51,8 @@ pub(crate) struct Shared<P> {
     pub(crate) rates: Rates,
     /// What the reading half heeds.
     pub(crate) guidance: Guidance,
-    /// Told when the collectors are others.
-    pub(crate) target_changed: Notify,
+    /// Tells when the collectors are others.
+    pub(crate) target_changed: watch::Sender<()>,
 }
 
 impl<P: Post> Shared<P> {
@@ -68,7 +68,7 @@ impl<P: Post> Shared<P> {
             pace: Pace::new(concurrency, guidance.clone()),
             rates: Rates::new(max_rate),
             guidance,
-            target_changed: Notify::new(),
+            target_changed: watch::Sender::new(()),
         })
     }
 
@@ -79,7 +79,7 @@ impl<P: Post> Shared<P> {
         self.rates.forget_told();
         self.guidance.set_limits(u64::MAX, u64::MAX);
         self.gate.target_changed();
-        self.target_changed.notify_one();
+        self.target_changed.send_replace(());
     }
 }
 

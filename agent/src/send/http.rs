@@ -45,6 +45,9 @@ pub(crate) trait Post: Send + Sync + 'static {
     /// What this collector takes, if it says so.
     fn limits(&self, to: usize) -> impl Future<Output = Option<OwnLimits>> + Send;
 
+    /// Whether there are credentials in files, which may become others.
+    fn has_credentials(&self) -> bool;
+
     /// Looks for new credentials, and says whether there are any.
     fn new_credentials(&self) -> impl Future<Output = bool> + Send;
 }
@@ -189,6 +192,11 @@ impl Post for Http {
                 None
             }
         }
+    }
+
+    fn has_credentials(&self) -> bool {
+        let way = self.way();
+        way.token.is_some() || way.client.has_files()
     }
 
     async fn new_credentials(&self) -> bool {

@@ -120,7 +120,12 @@ impl<P: Post> Sender<P> {
 
 /// For ever: tries at once when there is a new token.
 async fn watch_credentials<P: Post>(shared: &Shared<P>) {
+    let mut target = shared.target_changed.subscribe();
     loop {
+        // Whoever has none isn't woken each second for them.
+        if !shared.post.has_credentials() && target.changed().await.is_ok() {
+            continue;
+        }
         tokio::time::sleep(token::LOOK).await;
         if shared.post.new_credentials().await {
             shared.gate.token_changed();
@@ -130,6 +135,7 @@ async fn watch_credentials<P: Post>(shared: &Shared<P>) {
 
 /// For ever: asks now and then what the collector takes.
 async fn learn_limits<P: Post>(shared: &Shared<P>) {
+    let mut target = shared.target_changed.subscribe();
     loop {
         let to = shared.collectors.preferred();
         if let Some(limits) = shared.post.limits(to).await {
@@ -138,7 +144,7 @@ async fn learn_limits<P: Post>(shared: &Shared<P>) {
         }
         tokio::select! {
             () = tokio::time::sleep(limits::EVERY) => {}
-            () = shared.target_changed.notified() => {}
+            _ = target.changed() => {}
         }
     }
 }

@@ -11,6 +11,7 @@ use logweir_proto::answer::Problem;
 use logweir_proto::{BatchId, Seq, encoding, ndjson};
 use logweir_telemetry::admin::Readiness;
 use serde_json::json;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -87,6 +88,9 @@ pub(crate) struct Scripted {
     collectors: usize,
     concurrency: usize,
     max_rate: Option<u64>,
+    /// Whether there are credentials, and how often they were looked for.
+    pub(crate) has_credentials: AtomicBool,
+    pub(crate) looks: AtomicUsize,
     /// What it says of its limits.
     limits: Option<OwnLimits>,
 }
@@ -107,6 +111,8 @@ impl Scripted {
             collectors: 1,
             concurrency: 4,
             max_rate: None,
+            has_credentials: AtomicBool::new(false),
+            looks: AtomicUsize::new(0),
             limits: None,
         })
     }
@@ -168,7 +174,12 @@ impl Post for Arc<Scripted> {
         self.limits
     }
 
+    fn has_credentials(&self) -> bool {
+        self.has_credentials.load(Ordering::Relaxed)
+    }
+
     async fn new_credentials(&self) -> bool {
+        self.looks.fetch_add(1, Ordering::Relaxed);
         false
     }
 }

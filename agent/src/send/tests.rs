@@ -187,3 +187,24 @@ async fn a_quota_that_is_known_is_not_run_into() {
     let refused = post.sent().len() - 104;
     assert!(refused <= 5, "{refused} refusals");
 }
+
+#[tokio::test(start_paused = true)]
+async fn credentials_are_looked_for_only_where_there_are_some() {
+    let post = Scripted::new(|request| settle(request, &[]));
+    let shared = post.shared();
+    let looks = || post.looks.load(std::sync::atomic::Ordering::Relaxed);
+    let mut tasks = JoinSet::new();
+    let sender = Arc::clone(&shared);
+    tasks.spawn(async move { watch_credentials(&sender).await });
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    assert_eq!(looks(), 0, "it isn't even woken for them");
+    // The configuration names a token's file now.
+    post.has_credentials.store(true, std::sync::atomic::Ordering::Relaxed);
+    shared.target_has_changed();
+    tokio::time::sleep(Duration::from_millis(3_500)).await;
+    assert_eq!(looks(), 3);
+    post.has_credentials.store(false, std::sync::atomic::Ordering::Relaxed);
+    shared.target_has_changed();
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    assert!(looks() <= 4, "{}", looks());
+}

@@ -130,6 +130,7 @@ async fn with_a_token_the_agent_has_no_other_name() {
     let mut socket = None;
     for (token, changed) in [("one", false), ("two", true)] {
         std::fs::write(&path, token).unwrap();
+        assert!(http.has_credentials());
         assert_eq!(http.new_credentials().await, changed);
         let (http, mut client) = (Arc::clone(&http), JoinSet::new());
         client.spawn(async move { http.post(0, request(Encoding::Identity)).await });
@@ -210,6 +211,7 @@ async fn refusals_say_what_the_system_says() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     let http = Http::new(&target(address)).unwrap();
+    assert!(!http.has_credentials());
     match http.post(0, request(Encoding::Zstd)).await {
         Outcome::Failed(error) => assert!(error.contains("refused"), "{error}"),
         answer => panic!("{answer:?}"),
