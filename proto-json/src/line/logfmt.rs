@@ -9,6 +9,7 @@ use super::out::{push_integer, push_string};
 use super::state::Carry;
 use super::time;
 use crate::Level;
+use jiff::tz::TimeZone;
 use std::borrow::Cow;
 
 /// The most pairs that are looked at; those behind them are kept as they are.
@@ -171,7 +172,8 @@ pub(super) fn to_event(
     let by = |(meaning, _): (Meaning, Pair<'_>)| meaning.by();
 
     let time = get(Slot::Time)
-        .and_then(|(_, pair)| time::whole(std::str::from_utf8(&pair.text()).ok()?, &settings.timezone));
+        .and_then(|(_, pair)| time::whole(std::str::from_utf8(&pair.text()).ok()?, &settings.timezone))
+        .or_else(|| in_parts(get(Slot::Time)?.1, line, &settings.timezone));
     out.extend_from_slice(b"{\"timestamp\":");
     match (get(Slot::Time), time) {
         (Some(taken), Some(ms)) => {
@@ -225,12 +227,27 @@ pub(super) fn to_event(
     true
 }
 
+/// `date=2026-11-24 time=10:03:00 tz="+0100"`, as FortiGate writes it; `time` is what would be wrong alone.
+fn in_parts(time: Pair<'_>, line: &[u8], zone: &TimeZone) -> Option<i64> {
+    let named = |name: &[u8]| {
+        let pairs = Pairs::new(line).take(MOST_PAIRS).map_while(Result::ok);
+        pairs.into_iter().find(|pair| pair.key == name).map(|pair| pair.text())
+    };
+    if time.key != b"time" || time.text().len() > 16 {
+        return None;
+    }
+    let date = named(b"date").filter(|date| date.len() == 10)?;
+    let offset = named(b"tz").filter(|tz| tz.len() <= 6).unwrap_or_default();
+    let text = [&date[..], b" ", &time.text(), &offset].concat();
+    time::whole(std::str::from_utf8(&text).ok()?, zone)
+}
+
 fn is_good(meaning: Meaning, pair: Pair<'_>) -> bool {
     let text = pair.text();
     match meaning.slot {
         Slot::Time => {
             let text = std::str::from_utf8(&text).unwrap_or_default();
-            time::whole(text, &jiff::tz::TimeZone::UTC).is_some_and(|ms| ms >= MS_MAGNITUDES.start)
+            time::whole(text, &TimeZone::UTC).is_some_and(|ms| ms >= MS_MAGNITUDES.start)
         }
         Slot::Level => level_of(&text, meaning.scale).is_some(),
         Slot::Service => crate::event::is_service_name(&text),
