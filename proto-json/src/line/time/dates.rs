@@ -35,8 +35,8 @@ fn ended(mut at: Cursor<'_>, civil: DateTime, zone: &TimeZone) -> Option<(i64, u
         [b' ', b'A' | b'P', b'M', ..] => return half_of_day(at, civil, zone),
         [b' ', b'A'..=b'Z', b'A'..=b'Z', ..] => zones::take(&mut at, civil, zone),
         [b' ', b'A'..=b'Z', b'a'..=b'z', ..] => {
-            let region = zones::region(&mut at);
-            return Some((instant(civil, None, region.as_ref().unwrap_or(zone))?, at.at));
+            zones::pass_region(&mut at);
+            None
         }
         _ => at.zone(),
     };
