@@ -8,7 +8,7 @@ use logweir_proto::Level;
 use logweir_proto::line::{Assembly, Carry, Format, Keys, MAX_EVENT_BYTES, Next, Settings};
 use std::time::{Duration, Instant};
 
-const SHORT: usize = 16 << 10;
+const SHORT: usize = 8 << 10;
 /// So many times longer is the long one. Linear time makes it so many times slower, quadratic time 256 times.
 const TIMES: usize = 16;
 /// What is between both.

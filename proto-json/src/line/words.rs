@@ -63,8 +63,14 @@ const fn bits(letters: &[u8]) -> u32 {
 /// The level of a word that stands where levels stand in text. The wire's names are taken in any case, others only in
 /// capitals: `config` and `fine` are words of prose.
 pub(super) fn in_text(word: &[u8]) -> Option<Level> {
-    if !may_be(word) {
-        return None;
+    match word {
+        // As nearly all of them are written.
+        b"INFO" => return Some(Level::Info),
+        b"WARN" => return Some(Level::Warn),
+        b"DEBUG" => return Some(Level::Debug),
+        b"ERROR" => return Some(Level::Error),
+        _ if !may_be(word) => return None,
+        _ => {}
     }
     Level::parse_bytes(word).or_else(|| {
         let capitals = !word.iter().any(u8::is_ascii_lowercase);
