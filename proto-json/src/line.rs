@@ -6,6 +6,7 @@
 //!                   ├─ logfmt     key=value …
 //!                   └─ text       time, place: time at the beginning, level by its place, the rest is the message
 //!                      └─ continuation: stack traces and lines without a time belong to the event before
+//! event ── rules   left out, or what is to be redacted in it is replaced
 //! ```
 //!
 //! Invariants: the same settings, lines and [`Carry`] always give the same events, since lines are read again after
@@ -28,6 +29,7 @@ mod keys;
 mod logfmt;
 mod out;
 mod place;
+pub mod rules;
 mod service;
 mod state;
 mod text;
@@ -39,11 +41,13 @@ pub use container::Origin;
 pub use encoding::Encoding;
 pub use facts::{By, Facts};
 pub use keys::Keys;
+pub use rules::{Filter, Rules};
 pub use service::service_of_path;
 pub use state::{Carry, Kind, State};
 
 use jiff::tz::TimeZone;
 use regex::bytes::Regex;
+use std::sync::Arc;
 
 /// The format of a file's lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +106,8 @@ pub struct Settings {
     pub multiline_start: Option<Regex>,
     /// An event of several lines that is longer, in bytes, is cut.
     pub max_event_bytes: usize,
+    /// Which events are left out, and what is replaced in the others.
+    pub rules: Arc<Rules>,
 }
 
 impl Settings {

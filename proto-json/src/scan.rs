@@ -346,7 +346,7 @@ impl Open {
 }
 
 /// The number of an escape such as `\u00e9` at the beginning of `text`.
-fn utf16_unit(text: &[u8]) -> Option<u16> {
+pub(crate) fn utf16_unit(text: &[u8]) -> Option<u16> {
     let [b'\\', b'u', digits @ ..] = text else { return None };
     digits.get(..4)?.iter().try_fold(0, |unit, digit| {
         let value = match digit {

@@ -9,6 +9,7 @@ use logweir_proto::line::{
     Assembly, By, Carry, Facts, Format, Keys, Kind, MAX_EVENT_BYTES, Next, Origin, Settings,
 };
 use std::path::Path;
+use std::sync::Arc;
 
 const RULES: Rules = Rules { max_bytes: 256 << 10, window: None };
 
@@ -23,6 +24,7 @@ fn settings(format: Format) -> Settings {
         timezone: TimeZone::UTC,
         multiline_start: None,
         max_event_bytes: MAX_EVENT_BYTES,
+        rules: Arc::default(),
     }
 }
 

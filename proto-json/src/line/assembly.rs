@@ -18,6 +18,7 @@ use super::encoding::Encoding;
 use super::extra::Extra;
 use super::facts::{By, Facts};
 use super::out::{push_integer, push_string};
+use super::rules::Filter;
 use super::state::{Carry, Cut, Kind};
 use super::text::{self, Head};
 use super::{Format, Settings, json, logfmt, place};
@@ -47,14 +48,17 @@ pub struct Assembly<'s> {
     open: Option<Open>,
     /// A line that was copied as it is, and is to be taken.
     copied: bool,
+    /// Why that is left out.
+    copied_filter: Option<Filter>,
     /// What the next line says, where it was shown and not taken.
     seen: Option<Seen>,
     /// The open event's lines, without what was wrapped around them.
     text: Vec<u8>,
     /// What a container's runtime has wrapped into the line.
     inner: Vec<u8>,
-    /// The event that was taken.
+    /// The event that was taken, and how much of it was replaced, by rule.
     event: Vec<u8>,
+    redacted: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -88,10 +92,12 @@ impl<'s> Assembly<'s> {
             after: carry,
             open: None,
             copied: false,
+            copied_filter: None,
             seen: None,
             text: Vec::new(),
             inner: Vec::new(),
             event: Vec::new(),
+            redacted: Vec::new(),
         }
     }
 
@@ -155,6 +161,7 @@ impl<'s> Assembly<'s> {
         self.event.clear();
         self.copied = json::copy(line, self.settings, &mut self.after, &mut self.event);
         if self.copied {
+            self.copied_filter = self.settings.rules.filter(line);
             self.seen = None;
             self.after.state.cut = Cut::No;
             self.after.state.vote(Kind::Json);
@@ -373,11 +380,18 @@ impl<'s> Assembly<'s> {
         if head.is_whole { Next::Whole } else { Next::Open }
     }
 
-    /// Takes the open event as it is; `None` when none is open. [`Assembly::event`] is its text.
+    /// Takes the open event as it is; `None` when none is open. [`Assembly::event`] is its text. One that is
+    /// [filtered](Facts::filtered) is none for anybody, but the lines after it are read as if it were.
     pub fn take(&mut self) -> Option<Facts> {
+        let facts = self.written()?;
+        self.settings.rules.redact(&mut self.event, &mut self.redacted);
+        Some(facts)
+    }
+
+    fn written(&mut self) -> Option<Facts> {
         if std::mem::take(&mut self.copied) {
             self.before = self.after;
-            return Some(Facts::COPIED);
+            return Some(Facts { filtered: self.copied_filter, ..Facts::COPIED });
         }
         if self.open.as_ref()?.seen.is_none() {
             let text = std::mem::take(&mut self.text);
@@ -398,13 +412,20 @@ impl<'s> Assembly<'s> {
         &self.event
     }
 
+    /// In how many places of it something was replaced, in the order of [`super::Rules::redactions`].
+    #[must_use]
+    pub fn redacted(&self) -> &[u32] {
+        &self.redacted
+    }
+
     /// With `--format json`, what is no object: it is rejected with its reason.
     fn as_it_is(&mut self, line: &[u8]) -> Next {
         self.event.clear();
         self.event.extend_from_slice(line);
         self.end_event();
         if let Some(open) = &mut self.open {
-            open.facts = Some(Facts { kind: Some(Kind::Json), lines: 1, ..Facts::default() });
+            let filtered = self.settings.rules.filter(line);
+            open.facts = Some(Facts { kind: Some(Kind::Json), lines: 1, filtered, ..Facts::default() });
         }
         Next::Whole
     }
@@ -423,6 +444,7 @@ impl<'s> Assembly<'s> {
         if done {
             carry.state.vote(if open.outer.is_some() { Kind::Container } else { kind });
             facts.kind = Some(kind);
+            facts.filtered = self.settings.rules.filter(line);
             open.facts = Some(facts);
             self.end_event();
         }
@@ -461,6 +483,7 @@ impl<'s> Assembly<'s> {
             replaced,
             lines: open.lines,
             cut: open.cut,
+            filtered: settings.rules.filter(&self.text),
         }
     }
 

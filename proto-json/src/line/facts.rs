@@ -1,5 +1,6 @@
 //! Which rule found what in a line.
 
+use super::rules::Filter;
 use super::state::Kind;
 use std::fmt;
 
@@ -65,6 +66,8 @@ pub struct Facts {
     pub lines: u32,
     /// Whether it was cut, since it would have been too long.
     pub cut: bool,
+    /// Why it is left out: then it is no event, and takes no number.
+    pub filtered: Option<Filter>,
 }
 
 impl Facts {
@@ -78,6 +81,7 @@ impl Facts {
         replaced: 0,
         lines: 1,
         cut: false,
+        filtered: None,
     };
 
     /// Whether its time is not its own.

@@ -1,6 +1,7 @@
 use super::*;
 use crate::Level;
 use crate::event::{self, Rules};
+use std::sync::Arc;
 
 mod json;
 mod properties;
@@ -23,6 +24,7 @@ fn settings(format: Format) -> Settings {
         keys: Keys::default(),
         multiline_start: None,
         max_event_bytes: MAX_EVENT_BYTES,
+        rules: Arc::default(),
     }
 }
 
