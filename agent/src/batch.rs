@@ -57,7 +57,7 @@ pub(crate) struct Line<'a> {
     pub(crate) start: u64,
     /// The bytes, line end included.
     pub(crate) raw: &'a [u8],
-    /// The event, `\n` included; empty for lines that have none.
+    /// The event, `\n` included; empty for lines that have none. Only [`Batcher::push`] looks at it.
     pub(crate) event: &'a [u8],
     /// The parser's state before it.
     pub(crate) before: Carry,
@@ -167,7 +167,7 @@ impl Batcher {
         self.since.get_or_insert(now);
     }
 
-    /// Passes over lines without an event: the piece that they follow goes on after them.
+    /// Passes over lines without an event, or whose event is left out: the piece that they follow goes on after them.
     pub(crate) fn skip(&mut self, source: &Source, line: Line<'_>) {
         if self.extends(source, line)
             && let Some(piece) = self.pieces.last_mut()

@@ -2,10 +2,12 @@
 
 mod commands;
 mod lines;
+mod rules;
 mod sending;
 
 pub(crate) use commands::{Command, ResendArgs, StatusArgs};
 pub(crate) use lines::{KeyRules, LineArgs};
+pub(crate) use rules::RuleArgs;
 pub(crate) use sending::{SendArgs, Sending};
 
 use crate::files::discover::Patterns;
@@ -19,6 +21,7 @@ use logweir_proto::line;
 use logweir_telemetry::config::{BY_HAND, CommonArgs, duration, size};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Where the admin server listens when nothing else is said.
@@ -41,6 +44,9 @@ Examples:
     logweir-agent --collector http://127.0.0.1:4801 --once old-logs/*.log
   What does it see in my logs, and why?
     logweir-agent --explain /var/log/myapp/app.log
+  Without health checks, and without what nobody should read:
+    logweir-agent --collector http://127.0.0.1:4801 --exclude-lines 'GET /healthz' --redact email,card,bearer \
+                  --redact-regex 'sid=[0-9a-f]+=>sid=***' '/var/log/myapp/*.log'
   From a pipe:
     myapp 2>&1 | logweir-agent --collector http://127.0.0.1:4801 --service myapp -
 
@@ -88,6 +94,8 @@ pub(crate) struct Args {
     pub(crate) service: Option<String>,
     #[command(flatten)]
     pub(crate) lines: LineArgs,
+    #[command(flatten)]
+    pub(crate) rules: RuleArgs,
     /// Where files that are there at the first start are read from; later ones, and all with --once, from the beginning
     #[arg(long, value_enum, default_value = "beginning", value_name = "WHERE")]
     pub(crate) from: From,
@@ -238,6 +246,7 @@ impl Args {
             timezone: self.lines.zone()?.0,
             multiline_start: self.lines.multiline_start.clone(),
             max_event_bytes: self.multiline_bytes(),
+            rules: Arc::new(self.rules.rules()?),
         })
     }
 
@@ -270,6 +279,7 @@ impl Args {
             multiline_start: self.lines.multiline_start.clone(),
             patience: self.lines.patience(),
             multiline_bytes: self.multiline_bytes(),
+            rules: Arc::new(self.rules.rules()?),
             timezone,
             timezone_name,
             linger: self.linger,

@@ -6,7 +6,7 @@ use comfy_table::Table;
 use logweir_proto::Limits;
 use logweir_proto::event::{self, Rules};
 use logweir_proto::line::{Assembly, Carry, Facts, Next, Settings};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
@@ -24,6 +24,8 @@ struct Row {
     line: usize,
     event: Vec<u8>,
     facts: Facts,
+    /// In how many places something was replaced, by rule.
+    redacted: Vec<u32>,
 }
 
 /// Prints it.
@@ -46,7 +48,8 @@ pub(crate) fn run(path: &Path, settings: &Settings, as_json: bool) -> Result<(),
     carry.begin(&head);
     let (rows, after) = rows(&head, settings, carry);
     let format = after.state.kind.map_or(settings.format.as_str(), |kind| kind.as_str());
-    let text = if as_json { document(path, format, &rows) + "\n" } else { table(path, format, &rows) };
+    let text =
+        if as_json { document(path, format, &rows, settings) + "\n" } else { table(path, format, &rows) };
     io::stdout().lock().write_all(text.as_bytes()).map_err(|error| error.to_string())
 }
 
@@ -89,7 +92,8 @@ fn rows(head: &[u8], settings: &Settings, carry: Carry) -> (Vec<Row>, Carry) {
 
 fn take(assembly: &mut Assembly<'_>, line: usize, rows: &mut Vec<Row>) {
     if let Some(facts) = assembly.take() {
-        rows.push(Row { line, event: assembly.event().to_vec(), facts });
+        let redacted = assembly.redacted().to_vec();
+        rows.push(Row { line, event: assembly.event().to_vec(), facts, redacted });
     }
 }
 
@@ -109,6 +113,11 @@ impl Row {
         ])
     }
 
+    /// Which rule leaves it out, if any.
+    fn left_out(&self) -> String {
+        self.facts.filtered.map_or_else(String::new, |rule| format!("left out by {rule}: "))
+    }
+
     fn lines(&self) -> String {
         match self.facts.lines {
             0 | 1 => self.line.to_string(),
@@ -126,12 +135,14 @@ fn table(path: &Path, format: &str, rows: &[Row]) -> String {
         let [time_by, level_by, service_by] = by;
         match row.seen() {
             Ok([time, level, service, message]) => {
-                let message = short(&message);
+                let message = row.left_out() + &short(&message);
                 table.add_row([row.lines(), time, time_by, level, level_by, service, service_by, message])
             }
             Err(why) => {
                 let text = short(&String::from_utf8_lossy(&row.event));
-                let message = format!("rejected: {why}: {text}");
+                let rejected =
+                    if row.facts.filtered.is_none() { format!("rejected: {why}: ") } else { row.left_out() };
+                let message = rejected + &text;
                 table.add_row([
                     row.lines(),
                     String::new(),
@@ -168,7 +179,7 @@ fn short(message: &str) -> String {
     text
 }
 
-fn document(path: &Path, format: &str, rows: &[Row]) -> String {
+fn document(path: &Path, format: &str, rows: &[Row], settings: &Settings) -> String {
     let events: Vec<Value> = rows
         .iter()
         .map(|row| {
@@ -177,6 +188,9 @@ fn document(path: &Path, format: &str, rows: &[Row]) -> String {
                 Ok([time, level, service, message]) => (json!([time, level, service, message]), Value::Null),
                 Err(why) => (json!([null, null, null, null]), Value::String(why)),
             };
+            let replaced = settings.rules.redactions().zip(&row.redacted).filter(|(_, count)| **count > 0);
+            let replaced: Map<String, Value> =
+                replaced.map(|(rule, count)| (rule.to_owned(), json!(count))).collect();
             json!({
                 "line": row.line,
                 "lines": facts.lines,
@@ -189,7 +203,9 @@ fn document(path: &Path, format: &str, rows: &[Row]) -> String {
                 "service_by": facts.service.to_string(),
                 "message": seen[3],
                 "message_by": facts.message.to_string(),
-                "rejected": rejected,
+                "rejected": if facts.filtered.is_none() { rejected } else { Value::Null },
+                "filtered": facts.filtered.map(|rule| rule.to_string()),
+                "redactions": replaced,
             })
         })
         .collect();
@@ -200,11 +216,12 @@ fn document(path: &Path, format: &str, rows: &[Row]) -> String {
 mod tests {
     use super::*;
     use logweir_proto::Level;
-    use logweir_proto::line::{Format, Keys, MAX_EVENT_BYTES};
+    use logweir_proto::line::rules::{ReadySet, RuleTexts};
+    use logweir_proto::line::{Format, Keys, MAX_EVENT_BYTES, Rules};
+    use std::sync::Arc;
 
-    #[test]
-    fn each_event_bears_its_lines_and_its_rules() {
-        let settings = Settings {
+    fn settings() -> Settings {
+        Settings {
             format: Format::Auto,
             service: None,
             file_service: "api".to_owned(),
@@ -214,7 +231,13 @@ mod tests {
             timezone: jiff::tz::TimeZone::UTC,
             multiline_start: None,
             max_event_bytes: MAX_EVENT_BYTES,
-        };
+            rules: Arc::default(),
+        }
+    }
+
+    #[test]
+    fn each_event_bears_its_lines_and_its_rules() {
+        let settings = settings();
         let head = concat!(
             "\n2026-11-24T10:03:00Z ERROR it broke\n\tat a.B(B.java:7)\n",
             "{\"level\":\"loud\",\"msg\":\"x\"}\n{\"ts\":1795514580,\"lvl\":\"warn\",\"msg\":\"y\"}\nno end",
@@ -233,9 +256,38 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
-        let json: Value = serde_json::from_str(&document(Path::new("a.log"), "json", &rows)).unwrap();
+        let json: Value =
+            serde_json::from_str(&document(Path::new("a.log"), "json", &rows, &settings)).unwrap();
         assert_eq!(json["events"][2]["time"], "2026-11-24T10:03:00Z");
         assert_eq!(json["events"][2]["level_by"], "field lvl");
         assert_eq!(json["events"][0]["lines"], 2);
+        assert_eq!(
+            (&json["events"][0]["filtered"], &json["events"][0]["redactions"]),
+            (&Value::Null, &json!({}))
+        );
+    }
+
+    #[test]
+    fn what_is_left_out_is_shown_with_its_rule_and_what_is_redacted_is_not_shown() {
+        let texts = RuleTexts {
+            exclude: vec!["healthz".to_owned()],
+            redact: vec![ReadySet::Email],
+            replace: vec!["sid=[0-9]+=>sid=*".parse().unwrap()],
+            ..RuleTexts::default()
+        };
+        let settings = Settings { rules: Arc::new(Rules::new(texts).unwrap()), ..settings() };
+        let head = "INFO GET /healthz by a@b.co\nINFO sid=1 sid=2 of a@b.co\n{\"level\":\"loud a@b.co\"}\n";
+        let (rows, _) = rows(head.as_bytes(), &settings, Carry::at(0));
+        let text = table(Path::new("a.log"), "text", &rows);
+        let json: Value =
+            serde_json::from_str(&document(Path::new("a.log"), "text", &rows, &settings)).unwrap();
+        assert!(!format!("{text}{json}").contains("a@b"), "{text}{json}");
+        assert!(text.contains("left out by exclude-1: INFO GET /healthz by [email]"), "{text}");
+        assert!(text.contains("INFO sid=* sid=* of [email]"), "{text}");
+        let events = json["events"].as_array().unwrap();
+        let filtered: Vec<&Value> = events.iter().map(|event| &event["filtered"]).collect();
+        assert_eq!(filtered, [&json!("exclude-1"), &Value::Null, &Value::Null]);
+        assert_eq!(events[1]["redactions"], json!({"email": 1, "regex-1": 2}));
+        assert!(events[2]["rejected"].as_str().unwrap().contains("invalid_level"), "{json}");
     }
 }

@@ -10,6 +10,7 @@ use crate::send::retry_after;
 use logweir_fuzz::{Input, Work, bounded};
 use logweir_proto::answer::{Accepted, Problem, ProblemCode};
 use logweir_proto::encoding::Encoding;
+use logweir_proto::line::rules::RuleTexts;
 use logweir_proto::line::{Format, Keys, State as ParserState};
 use logweir_proto::{BatchId, Level, ProducerId, Seq};
 use uuid::Uuid;
@@ -139,8 +140,17 @@ fn change(input: &mut Input<'_>, state: &State, next: &mut u64) -> Delta {
         let seq = Seq::new(*next).expect("a small number");
         let (format, default_level) = (Format::Auto, Level::Warn);
         let (timezone, multiline_start) = ("UTC".into(), None);
-        let parsing =
-            Parsing { format, service: None, default_level, timezone, multiline_start, multiline_bytes: 7 };
+        let exclude = (what & 16 == 16).then(|| "healthz".to_owned()).into_iter().collect();
+        let rules = RuleTexts { exclude, ..RuleTexts::default() };
+        let parsing = Parsing {
+            format,
+            service: None,
+            default_level,
+            timezone,
+            multiline_start,
+            multiline_bytes: 7,
+            rules,
+        };
         delta.sealed.push(Batch { id: BatchId { producer, seq }, parsing, pieces: vec![piece] });
         *next += events;
     }

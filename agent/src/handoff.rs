@@ -14,6 +14,7 @@ use bytes::Bytes;
 use logweir_proto::{BatchId, Seq};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -142,6 +143,12 @@ pub(crate) struct Report {
     pub(crate) unsettled_bytes: u64,
     /// Why nothing is read just now, if so.
     pub(crate) reading_stopped: Option<String>,
+    /// How many events each rule has left out since the agent was started.
+    #[serde(default)]
+    pub(crate) filtered_events: BTreeMap<String, u64>,
+    /// In how many places each rule has replaced something.
+    #[serde(default)]
+    pub(crate) redactions: BTreeMap<String, u64>,
     /// The last losses, as `losses.ndjson` has them, the newest last.
     pub(crate) losses: Vec<Value>,
 }

@@ -4,12 +4,13 @@ mod config;
 
 pub(crate) use config::ConfigMetrics;
 
+use logweir_proto::line::{Filter, Rules};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,6 +30,12 @@ struct Reason {
     reason: &'static str,
 }
 
+/// The name of a rule; there are few of them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Rule {
+    rule: String,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfFile {
     file: String,
@@ -45,6 +52,8 @@ pub(crate) struct Metrics {
     pub(crate) cut_events: Counter,
     /// Runs of bytes that were no UTF-8.
     pub(crate) replaced_bytes: Counter,
+    filtered_events: Family<Rule, Counter>,
+    redactions: Family<Rule, Counter>,
     pub(crate) events_sealed: Counter,
     pub(crate) events_sent: Counter,
     pub(crate) sent_bytes: Counter,
@@ -120,6 +129,12 @@ impl Metrics {
             "Runs of bytes that were no UTF-8 and were replaced",
             m.replaced_bytes,
         );
+        registry.register(
+            "filtered_events",
+            "Events that --include-lines or --exclude-lines left out, by rule",
+            m.filtered_events,
+        );
+        registry.register("redactions", "Places whose text was replaced, by rule", m.redactions);
         registry.register("events_sealed", "Events that got their number", m.events_sealed);
         registry.register("events_sent", "Events that the collector has taken", m.events_sent);
         registry.register("sent_bytes", "Bytes of bodies sent, attempts that failed included", m.sent_bytes);
@@ -188,6 +203,34 @@ impl Metrics {
     /// Sending was held back for so long.
     pub(crate) fn held(&self, reason: &'static str, seconds: f64) {
         self.held.get_or_create(&Reason { reason }).inc_by(seconds);
+    }
+
+    /// These rules are applied from now on: each is there before it has found anything.
+    pub(crate) fn rules(&self, rules: &Rules) {
+        rules.filters().for_each(|filter| drop(self.filtered_events.get_or_create(&Rule::of(filter))));
+        self.redacted(rules.redactions().map(|rule| (rule, 0)));
+    }
+
+    /// One event was left out.
+    pub(crate) fn filtered(&self, filter: Filter) {
+        self.filtered_events.get_or_create(&Rule::of(filter)).inc();
+    }
+
+    /// How many events each of these rules has left out, and in how many places each has replaced something.
+    pub(crate) fn found_by(&self, rules: &Rules) -> (BTreeMap<String, u64>, BTreeMap<String, u64>) {
+        let of = |family: &Family<Rule, Counter>, rule: Rule| {
+            let count = family.get(&rule).map_or(0, |counter| counter.get());
+            (rule.rule, count)
+        };
+        let filters = rules.filters().map(|filter| of(&self.filtered_events, Rule::of(filter)));
+        (filters.collect(), rules.redactions().map(|rule| of(&self.redactions, Rule::of(rule))).collect())
+    }
+
+    /// So much was replaced in one event, by rule.
+    pub(crate) fn redacted<'r>(&self, found: impl Iterator<Item = (&'r str, u32)>) {
+        for (rule, count) in found {
+            self.redactions.get_or_create(&Rule::of(rule)).inc_by(count.into());
+        }
     }
 
     /// One event or line went to the rejects file.
@@ -269,6 +312,12 @@ impl Metrics {
     fn set_behind(&self, label: &str, bytes: u64) {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         self.behind.get_or_create(&OfFile { file: label.to_owned() }).set(bytes);
+    }
+}
+
+impl Rule {
+    fn of(rule: impl ToString) -> Self {
+        Self { rule: rule.to_string() }
     }
 }
 

@@ -8,11 +8,12 @@ use crate::journal::state::{FileEntry, Parsing};
 use crate::spool::WhenFull;
 use jiff::tz::TimeZone;
 use logweir_proto::Level;
-use logweir_proto::line::{self, Format};
+use logweir_proto::line::{self, Format, Rules};
 use logweir_telemetry::config::size;
 use regex::bytes::Regex;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Where a file that is seen for the first time is read from, when the agent starts. Files that appear later, and
@@ -88,6 +89,8 @@ pub(crate) struct Reading {
     pub(crate) patience: Patience,
     /// A longer event of several lines is cut.
     pub(crate) multiline_bytes: usize,
+    /// Which events are left out, and what is replaced in the others.
+    pub(crate) rules: Arc<Rules>,
     /// The zone of times that carry none.
     pub(crate) timezone: TimeZone,
     /// The zone's name, as the journal keeps it.
@@ -135,6 +138,7 @@ impl Reading {
             timezone: self.timezone.clone(),
             multiline_start: self.multiline_start.clone(),
             max_event_bytes: self.multiline_bytes,
+            rules: Arc::clone(&self.rules),
         }
     }
 
@@ -147,6 +151,7 @@ impl Reading {
             timezone: self.timezone_name.clone(),
             multiline_start: self.multiline_start.as_ref().map(|regex| regex.as_str().to_owned()),
             multiline_bytes: self.multiline_bytes,
+            rules: self.rules.texts().clone(),
         }
     }
 

@@ -9,6 +9,7 @@
 
 use crate::files::identity::{Checksum, Key, hex};
 use crate::files::trail::Trail;
+use logweir_proto::line::rules::RuleTexts;
 use logweir_proto::line::{Format, Keys, Origin, State as ParserState};
 use logweir_proto::{BatchId, Level};
 use serde::{Deserialize, Serialize};
@@ -127,6 +128,9 @@ pub(crate) struct Parsing {
     /// A longer event of several lines was cut. A journal of before there were such events knows none.
     #[serde(default = "multiline_bytes")]
     pub(crate) multiline_bytes: usize,
+    /// Which events were left out, and what was replaced in the others.
+    #[serde(default, skip_serializing_if = "RuleTexts::is_empty")]
+    pub(crate) rules: RuleTexts,
 }
 
 const fn multiline_bytes() -> usize {

@@ -44,6 +44,7 @@ fn batch(seq: u64, pieces: Vec<Piece>) -> Batch {
             timezone: "UTC".into(),
             multiline_start: None,
             multiline_bytes: 7,
+            rules: logweir_proto::line::rules::RuleTexts::default(),
         },
         pieces,
     }
@@ -270,4 +271,5 @@ fn what_a_journal_of_before_lacks_has_its_default() {
     let old = r#"{"format":"auto","service":null,"default_level":"info","timezone":"UTC"}"#;
     let parsing: Parsing = serde_json::from_str(old).unwrap();
     assert_eq!((parsing.multiline_start, parsing.multiline_bytes), (None, 128 << 10));
+    assert!(parsing.rules.is_empty());
 }

@@ -165,6 +165,7 @@ impl Core {
         let Parts { settings, metrics, patterns, journal, rejects, losses, spool, recovered, is_first_run } =
             parts;
         let batcher = Batcher::new(settings.limits(), settings.guidance.clone());
+        metrics.rules(&settings.rules);
         Self {
             parsing: settings.parsing(),
             settings,

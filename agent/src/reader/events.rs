@@ -128,8 +128,8 @@ impl Core {
         }
     }
 
-    /// Adds the open event to the open batch, and moves the place on; `false` when there is no room for it in the
-    /// window, so that it must be read again.
+    /// Adds the open event to the open batch, unless it is left out, and moves the place on; `false` when there is no room
+    /// for it in the window, so that it must be read again.
     fn take_event(
         &mut self,
         tail: &mut Tail,
@@ -141,7 +141,8 @@ impl Core {
         let before = assembly.before();
         let Some(facts) = assembly.take() else { return true };
         let event = assembly.event();
-        if self.batcher.is_full_for(event.len()) {
+        let is_kept = facts.filtered.is_none();
+        if is_kept && self.batcher.is_full_for(event.len()) {
             // All up to the event before this one.
             self.journal_place(tail);
             self.seal();
@@ -150,17 +151,19 @@ impl Core {
             }
         }
         let (after, raw) = (assembly.after(), &span.buffer[span.from..span.to]);
-        self.batcher.push(
-            &tail.source,
-            Line { start: tail.read_at, raw, event, before, after, last },
-            now.mono,
-        );
+        let line = Line { start: tail.read_at, raw, event, before, after, last };
+        if is_kept {
+            self.batcher.push(&tail.source, line, now.mono);
+        } else {
+            // The piece that it follows goes on after it, and a new run leaves it out again.
+            self.batcher.skip(&tail.source, line);
+        }
         tail.entry.timed |= after.timestamp_ms != before.timestamp_ms || !facts.is_undated();
         if let Some(kind) = after.state.kind.filter(|kind| tail.said != Some(*kind)) {
             say_kind(tail, kind, &facts, after.state.is_settled());
         }
         tail.set_carry(after);
-        self.note(&facts, raw.len());
+        self.note(&facts, assembly.redacted(), raw.len());
         tail.advance(&span.buffer[..span.to], raw.len(), true);
         if self.batcher.is_full() {
             self.journal_place(tail);
@@ -180,9 +183,13 @@ impl Core {
         tail.advance(&span.buffer[..span.to], raw.len(), true);
     }
 
-    fn note(&self, facts: &Facts, bytes: usize) {
+    fn note(&self, facts: &Facts, redacted: &[u32], bytes: usize) {
         self.metrics.lines_read.inc_by(facts.lines.into());
         self.metrics.bytes_read.inc_by(length(bytes));
+        if let Some(filter) = facts.filtered {
+            return self.metrics.filtered(filter);
+        }
+        self.metrics.redacted(self.settings.rules.redactions().zip(redacted.iter().copied()));
         self.metrics.undated_events.inc_by(facts.is_undated().into());
         self.metrics.cut_events.inc_by(facts.cut.into());
         self.metrics.replaced_bytes.inc_by(facts.replaced.into());

@@ -23,12 +23,13 @@ use crate::journal::state::{Batch, FileEntry, Parsing, Piece, State};
 use crate::metrics::Metrics;
 use crate::settings::Reading;
 use jiff::tz::TimeZone;
-use logweir_proto::line::{Assembly, Carry, Keys, Next, Settings};
+use logweir_proto::line::{Assembly, Carry, Keys, Next, Rules, Settings};
 use regex::bytes::Regex;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What comes out of it.
 #[derive(Debug, Default)]
@@ -155,6 +156,14 @@ impl Recovery<'_> {
             parsing.multiline_start.as_deref().map(Regex::new).transpose().map_err(|error| {
                 ReadError::State(format!("the journal holds a --multiline-start that is none: {error}"))
             })?;
+        let rules = if parsing.rules == *self.settings.rules.texts() {
+            Arc::clone(&self.settings.rules)
+        } else {
+            let rules = Rules::new(parsing.rules.clone()).map_err(|error| {
+                ReadError::State(format!("the journal holds rules that this agent can't apply: {error}"))
+            })?;
+            Arc::new(rules)
+        };
         Ok(Settings {
             format: parsing.format,
             service: parsing.service.clone(),
@@ -165,6 +174,7 @@ impl Recovery<'_> {
             timezone,
             multiline_start,
             max_event_bytes: parsing.multiline_bytes,
+            rules,
         })
     }
 
@@ -298,7 +308,7 @@ fn parse(piece: &Piece, bytes: &[u8], settings: &Settings) -> Option<Vec<u8>> {
     let mut assembly = Assembly::new(&settings, carry);
     let (mut out, mut at, mut events) = (Vec::new(), 0, 0);
     let mut take = |assembly: &mut Assembly<'_>| {
-        if assembly.take().is_some() {
+        if assembly.take().is_some_and(|facts| facts.filtered.is_none()) {
             out.extend_from_slice(assembly.event());
             events += 1;
         }

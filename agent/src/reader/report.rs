@@ -15,7 +15,10 @@ impl Core {
             tracing::warn!("the losses can't be read for the status: {error}");
             Vec::new()
         });
+        let (filtered_events, redactions) = self.metrics.found_by(&self.settings.rules);
         Report {
+            filtered_events,
+            redactions,
             files: self.tails.values().map(|tail| self.file_report(tail, now)).collect(),
             unsettled_batches: self.unsettled.len(),
             unsettled_bytes: self.unsettled.values().sum(),

@@ -34,6 +34,7 @@ impl Core {
         let (state_dir, guidance) = (self.settings.state_dir.clone(), self.settings.guidance.clone());
         self.settings = Reading { state_dir, guidance, ..new };
         self.parsing = self.settings.parsing();
+        self.metrics.rules(&self.settings.rules);
         self.batcher.set_limits(self.settings.limits());
         for tail in self.tails.values_mut() {
             tail.set_keys(self.settings.keys.of(&tail.entry.path));

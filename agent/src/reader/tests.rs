@@ -6,6 +6,7 @@ mod many;
 mod multiline;
 mod recovery;
 mod rotation;
+mod rules;
 mod settings;
 mod stdin;
 mod trouble;
@@ -62,6 +63,7 @@ impl Rig {
             // A line is an event at once, and one without its end waits for ever.
             patience: Patience { event: Duration::ZERO, line: Duration::from_secs(1_000_000) },
             multiline_bytes: 1 << 20,
+            rules: std::sync::Arc::default(),
             timezone: TimeZone::UTC,
             timezone_name: "UTC".to_owned(),
             linger: Duration::from_millis(500),

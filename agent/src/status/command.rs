@@ -110,6 +110,12 @@ fn shown(status: &Status) -> String {
     if let Some(why) = &reading.reading_stopped {
         line(format!("reading    stands still: {why}"));
     }
+    for (what, found) in [("left out", &reading.filtered_events), ("redacted", &reading.redactions)] {
+        if !found.is_empty() {
+            let found: Vec<String> = found.iter().map(|(rule, count)| format!("{rule} {count}")).collect();
+            line(format!("{what:<9}  {}", found.join(", ")));
+        }
+    }
     text.push('\n');
     text.push_str(&files(status));
     if !reading.losses.is_empty() {

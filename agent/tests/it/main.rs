@@ -17,5 +17,6 @@ mod names;
 mod process;
 mod reload;
 mod resend;
+mod rules;
 mod status;
 mod stdin;

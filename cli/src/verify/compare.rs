@@ -15,6 +15,9 @@ pub(super) struct Verdict {
     pub(super) events: u64,
     /// Lines that break the schema or are too long.
     pub(super) rejected: u64,
+    /// Events that the rules leave out; absent where there are none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(super) left_out: u64,
     /// By minute, service, level.
     pub(super) differences: Vec<Difference>,
 }
@@ -31,7 +34,7 @@ pub(super) struct Difference {
 
 impl Verdict {
     pub(super) fn new(counts: Counts, database: Vec<(Cell, u64)>) -> Self {
-        let (events, rejected) = (counts.events, counts.rejected);
+        let (events, rejected, left_out) = (counts.events, counts.rejected, counts.left_out);
         let mut both: BTreeMap<Cell, (u64, u64)> =
             counts.cells.into_iter().map(|(cell, file)| (cell, (file, 0))).collect();
         for (cell, count) in database {
@@ -48,12 +51,15 @@ impl Verdict {
                 database,
             })
             .collect();
-        Self { equal: differences.is_empty(), events, rejected, differences }
+        Self { equal: differences.is_empty(), events, rejected, left_out, differences }
     }
 
     /// For people.
     pub(super) fn text(&self) -> String {
-        let events = format!("{} events in the files, {} lines rejected", self.events, self.rejected);
+        let mut events = format!("{} events in the files, {} lines rejected", self.events, self.rejected);
+        if self.left_out > 0 {
+            events += &format!(", {} events left out", self.left_out);
+        }
         if self.equal {
             return format!("equal: {events}, and Postgres holds each event once\n");
         }
@@ -73,6 +79,10 @@ impl Verdict {
     }
 }
 
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 /// Any year that an event can bear can be printed.
 fn bucket(minute_ms: i64) -> String {
     Timestamp::from_millisecond(minute_ms).map_or_else(|_| format!("{minute_ms} ms"), |time| time.to_string())
@@ -83,7 +93,9 @@ mod tests {
     use super::super::lines::Line;
     use super::*;
     use logweir_proto::Level;
-    use logweir_proto::line::{Assembly, Carry, Format, Keys, MAX_EVENT_BYTES, Settings};
+    use logweir_proto::line::rules::RuleTexts;
+    use logweir_proto::line::{Assembly, Carry, Format, Keys, MAX_EVENT_BYTES, Rules, Settings};
+    use std::sync::Arc;
 
     const AT: i64 = 1_795_514_580_000;
 
@@ -98,13 +110,17 @@ mod tests {
             timezone: jiff::tz::TimeZone::UTC,
             multiline_start: None,
             max_event_bytes: MAX_EVENT_BYTES,
+            rules: Arc::default(),
         }
     }
 
     fn counts(lines: &[&str]) -> Counts {
-        let settings = settings(Format::Auto, None);
+        counts_under(lines, &settings(Format::Auto, None))
+    }
+
+    fn counts_under(lines: &[&str], settings: &Settings) -> Counts {
         let mut counts = Counts::new(200, 3);
-        let mut assembly = Assembly::new(&settings, Carry::at(AT));
+        let mut assembly = Assembly::new(settings, Carry::at(AT));
         for line in lines {
             let line = if line.len() > 200 { Line::TooLong } else { Line::Whole(line.as_bytes()) };
             counts.add(line, &mut assembly).unwrap();
@@ -150,6 +166,21 @@ mod tests {
             )
         );
         assert!(verdict.text().ends_with("different in 3 places: 2 events in the files, 2 lines rejected\n"));
+    }
+
+    #[test]
+    fn what_the_rules_leave_out_counts_nowhere_and_moves_the_time_on() {
+        let texts = RuleTexts { exclude: vec!["health".to_owned()], ..RuleTexts::default() };
+        let rules = Arc::new(Rules::new(texts).unwrap());
+        let lines =
+            ["2026-11-24T10:03:01Z one", "2026-11-24T10:04:00Z health", r#"{"msg":"two"}"#, "WARN health"];
+        let files = counts_under(&lines, &Settings { rules, ..settings(Format::Auto, None) });
+        let verdict = Verdict::new(files, vec![(cell(0, "info"), 1), (cell(1, "info"), 1)]);
+        assert_eq!(
+            serde_json::to_string(&verdict).unwrap(),
+            r#"{"equal":true,"events":2,"rejected":0,"left_out":2,"differences":[]}"#
+        );
+        assert!(verdict.text().contains("2 events in the files, 0 lines rejected, 2 events left out"));
     }
 
     #[test]

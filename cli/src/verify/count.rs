@@ -14,6 +14,8 @@ pub(super) struct Counts {
     pub(super) cells: BTreeMap<Cell, u64>,
     pub(super) events: u64,
     pub(super) rejected: u64,
+    /// Events that the rules leave out.
+    pub(super) left_out: u64,
     rules: Rules,
     max_cells: usize,
 }
@@ -21,7 +23,7 @@ pub(super) struct Counts {
 impl Counts {
     pub(super) fn new(event_bytes: usize, max_cells: usize) -> Self {
         let rules = Rules { max_bytes: event_bytes, window: None };
-        Self { cells: BTreeMap::new(), events: 0, rejected: 0, rules, max_cells }
+        Self { cells: BTreeMap::new(), events: 0, rejected: 0, left_out: 0, rules, max_cells }
     }
 
     /// Shows the assembly one line, and counts the events that are whole with it.
@@ -52,7 +54,9 @@ impl Counts {
     /// # Errors
     /// A sentence, when there would be more cells than allowed.
     pub(super) fn take(&mut self, assembly: &mut Assembly<'_>) -> Result<(), String> {
-        if assembly.take().is_none() {
+        let Some(facts) = assembly.take() else { return Ok(()) };
+        if facts.filtered.is_some() {
+            self.left_out += 1;
             return Ok(());
         }
         let event = assembly.event();

@@ -9,6 +9,7 @@
 mod compare;
 mod count;
 mod lines;
+mod rules;
 
 use crate::args::Shared;
 use crate::failure::Failure;
@@ -19,12 +20,13 @@ use clap::ValueEnum;
 use compare::Verdict;
 use count::Counts;
 use jiff::tz::TimeZone;
-use logweir_proto::line::{self, Assembly, Carry, Keys, Origin};
+use logweir_proto::line::{self, Assembly, Carry, Keys, Origin, Rules};
 use logweir_proto::{Level, Limits};
 use logweir_telemetry::config::size;
 use logweir_telemetry::exit::Exit;
 use regex::bytes::Regex;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 use tokio_postgres::types::Type;
 
@@ -38,7 +40,8 @@ const MAX_CELLS: usize = 1_000_000;
 /// the files: other files of the same services, rotated ones too, must be given along. Exit code 1 means that
 /// there are differences.
 ///
-/// Rejected lines (not counted, since they break the schema) don't make a difference. Two things depend on the moment at
+/// Rejected lines (not counted, since they break the schema) and events that --include-lines and --exclude-lines leave out
+/// don't make a difference. Two things depend on the moment at
 /// which the agent read, and so can show as a difference: lines before the first time in a file bear the file's time
 /// of modification, which may have been another one then; and an event of several lines is two if the application
 /// paused within it for longer than the agent's --multiline-timeout.
@@ -47,6 +50,7 @@ const MAX_CELLS: usize = 1_000_000;
 Examples:
   logweir verify /var/log/api.log.1 /var/log/api.log
   logweir verify --service shop --timezone Europe/Berlin shop-*.log
+  logweir verify --exclude-lines 'GET /healthz' access.log
   logweir verify --json api.ndjson | jq .differences")]
 pub(crate) struct Args {
     /// The files; all that were counted for their services
@@ -82,6 +86,8 @@ pub(crate) struct Args {
     /// An event of several lines that is longer is cut
     #[arg(long, value_parser = size, default_value = "128KiB", value_name = "SIZE")]
     multiline_bytes: u64,
+    #[command(flatten)]
+    rules: rules::RuleArgs,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -111,7 +117,7 @@ fn level(text: &str) -> Result<Level, String> {
 }
 
 impl Args {
-    fn settings(&self, file: &Path) -> line::Settings {
+    fn settings(&self, file: &Path, rules: &Arc<Rules>) -> line::Settings {
         line::Settings {
             format: match self.format {
                 Format::Auto => line::Format::Auto,
@@ -133,6 +139,7 @@ impl Args {
             timezone: self.timezone.clone().unwrap_or_else(TimeZone::system),
             multiline_start: self.multiline_start.clone(),
             max_event_bytes: usize::try_from(self.multiline_bytes).unwrap_or(usize::MAX),
+            rules: Arc::clone(rules),
         }
     }
 }
@@ -140,8 +147,9 @@ impl Args {
 /// Does it.
 pub(crate) async fn run(args: &Args, shared: &Shared) -> anyhow::Result<Exit> {
     let mut counts = Counts::new(Limits::default().event_bytes, MAX_CELLS);
+    let rules = Arc::new(args.rules.rules().map_err(Failure::Usage)?);
     for file in &args.files {
-        count_file(args, file, &mut counts)?;
+        count_file(args, &rules, file, &mut counts)?;
     }
     let database = match counts.span() {
         Some(span) => cells_of_postgres(shared, &counts.services(), span).await?,
@@ -156,13 +164,13 @@ pub(crate) async fn run(args: &Args, shared: &Shared) -> anyhow::Result<Exit> {
     Ok(if verdict.equal { Exit::Done } else { Exit::Negative })
 }
 
-fn count_file(args: &Args, path: &Path, counts: &mut Counts) -> anyhow::Result<()> {
+fn count_file(args: &Args, rules: &Arc<Rules>, path: &Path, counts: &mut Counts) -> anyhow::Result<()> {
     let unreadable = |e: std::io::Error| Failure::Usage(format!("can't read {}: {e}", path.display()));
     let file = std::fs::File::open(path).map_err(unreadable)?;
     let modified = file.metadata().and_then(|m| m.modified()).map_err(unreadable)?;
     let modified_ms = modified.duration_since(UNIX_EPOCH).map_or(0, |age| age.as_millis());
     let mut carry = Carry::at(i64::try_from(modified_ms)?);
-    let settings = args.settings(path);
+    let settings = args.settings(path, rules);
     let mut lines = lines::Lines::new(file, Limits::default().event_bytes);
     carry.begin(lines.begin().map_err(unreadable)?);
     let mut assembly = Assembly::new(&settings, carry);
@@ -239,7 +247,7 @@ mod tests {
             let flags = ["verify", "--timezone", "UTC", log.to_str().unwrap()];
             let args = Command::parse_from(flags).args;
             let mut counts = Counts::new(Limits::default().event_bytes, MAX_CELLS);
-            count_file(&args, &log, &mut counts).unwrap();
+            count_file(&args, &Arc::default(), &log, &mut counts).unwrap();
             let found: BTreeMap<(String, String), u64> = counts
                 .cells
                 .iter()

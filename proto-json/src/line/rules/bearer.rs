@@ -45,7 +45,7 @@ fn tokens(text: &str) -> impl Iterator<Item = Range<usize>> {
 
 /// Whether this is no word, name or count that somebody wrote.
 fn is_no_word(token: &str) -> bool {
-    let count = |is: fn(&u8) -> bool| token.bytes().filter(|byte| is(byte)).count();
+    let count = |is: fn(&u8) -> bool| token.bytes().filter(is).count();
     let (digits, upper, lower) =
         (count(u8::is_ascii_digit), count(u8::is_ascii_uppercase), count(u8::is_ascii_lowercase));
     token.starts_with("eyJ") || (digits >= 4 && upper + lower > 0) || (digits > 0 && upper > 0 && lower > 0)
