@@ -63,6 +63,7 @@ fn settings(format: Format) -> Settings {
         timezone: TimeZone::UTC,
         multiline_start: None,
         max_event_bytes: MAX_EVENT_BYTES,
+        rules: std::sync::Arc::default(),
     }
 }
 

@@ -180,6 +180,7 @@ fn lines() {
         timezone: TimeZone::get("Europe/Berlin").unwrap(),
         multiline_start: None,
         max_event_bytes: MAX_EVENT_BYTES,
+        rules: std::sync::Arc::default(),
     };
     let files: Vec<Vec<u8>> = FORMS.iter().map(|(_, line)| body(line)).collect();
     let mut best = [Duration::MAX; FORMS.len()];

@@ -323,3 +323,21 @@ async fn under_load_each_line_counts_once_whatever_the_configuration_does() {
     assert!(taken == expected, "{} of {all}: {log}", taken.len());
     assert!(!place.path("state/losses.ndjson").exists(), "{log}");
 }
+
+#[tokio::test]
+async fn what_is_left_out_and_replaced_changes_from_one_line_to_the_next() {
+    let (place, collector) = (Place::new(), Collector::start().await);
+    let file = PathBuf::from(place.lines("a.log", &["one a@example.org".into(), "two".into()]));
+    let agent = Agent::start(place, &config(&collector, &[&file], "")).await;
+    until("both are taken", || collector.taken.count() == 2).await;
+    agent.reload(&config(&collector, &[&file], "exclude-lines = [\"three\"]\nredact = [\"email\"]\n")).await;
+    agent.place.append("a.log", &["three".into(), "four b@example.org".into()]);
+    until("one more is taken", || collector.taken.count() == 3).await;
+    assert_eq!(agent.metric("logweir_agent_filtered_events_total{rule=\"exclude-1\"} ").await, "1");
+    assert_eq!(agent.metric("logweir_agent_redactions_total{rule=\"email\"} ").await, "1");
+    agent.reload(&config(&collector, &[&file], "include-lines = [\"six\"]\n")).await;
+    agent.place.append("a.log", &["five".into(), "six c@example.org".into()]);
+    until("the last is taken", || collector.taken.count() == 4).await;
+    assert_eq!(collector.taken.messages(), ["four [email]", "one a@example.org", "six c@example.org", "two"]);
+    agent.end().await;
+}
