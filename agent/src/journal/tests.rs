@@ -1,11 +1,11 @@
 //! The journal against its own prefixes, and through failures.
 
-use super::state::{Batch, FileEntry, Parsing, Piece};
+use super::state::{Batch, FileEntry, Parsing, Piece, RealPath};
 use super::*;
 use crate::files::identity::{Checksum, Key};
 use crate::files::trail::Trail;
 use crate::journal::recovery::{Found, Verdict, judge, parts};
-use logweir_proto::line::Format;
+use logweir_proto::line::{Format, Keys, Origin};
 use logweir_proto::{BatchId, Level};
 use proptest::prelude::*;
 use std::os::unix::ffi::OsStrExt as _;
@@ -16,8 +16,36 @@ fn id(seq: u64) -> BatchId {
     format!("{PRODUCER}/{seq}").parse().unwrap()
 }
 
+/// In the middle of a container's log, after an event of several lines that was cut.
+fn carried() -> (logweir_proto::line::State, Option<Origin>, Keys) {
+    let state = r#"{"kind":"container","votes":5,"dated":240,"timed":true,"cut":"line","cut_of":"stderr"}"#;
+    let origin = Origin::of_path(Path::new(
+        "/var/log/pods/prod_shop-1_0b6e2a52-6d0e-4b1c-9c0a-6f4d5c1f7a10/web/0.log",
+    ));
+    let keys = Keys { time: Some("zeit\"".into()), ..Keys::default() };
+    (serde_json::from_str(state).unwrap(), origin, keys)
+}
+
+/// What every second piece, batch and file knows.
+fn carried_by(number: u64) -> (logweir_proto::line::State, Option<Origin>, Keys) {
+    if number % 2 == 1 { carried() } else { Default::default() }
+}
+
+#[test]
+fn what_a_container_has_left_is_there_to_be_kept() {
+    let (state, origin, _) = carried();
+    assert!(!state.is_first() && origin.is_some());
+    let (piece, file) = (piece(1, 0, 1), file(1, 0));
+    for json in [serde_json::to_string(&piece).unwrap(), serde_json::to_string(&file).unwrap()] {
+        for part in ["\"cut_of\"", "\"dated\"", "\"shop-1\"", "\"zeit"] {
+            assert!(json.contains(part), "{part}: {json}");
+        }
+    }
+}
+
 fn piece(file: u64, start: u64, events: u64) -> Piece {
     let path = std::ffi::OsStr::from_bytes(b"/var/log/\xff.log");
+    let (parser, origin, keys) = carried_by(file);
     Piece {
         key: Key::new(1, file),
         path: path.into(),
@@ -27,9 +55,9 @@ fn piece(file: u64, start: u64, events: u64) -> Piece {
         events,
         hash: u128::MAX - u128::from(start),
         carry_ms: -5,
-        parser: logweir_proto::line::State::default(),
-        origin: None,
-        keys: logweir_proto::line::Keys::default(),
+        parser,
+        origin,
+        keys,
     }
 }
 
@@ -39,10 +67,10 @@ fn batch(seq: u64, pieces: Vec<Piece>) -> Batch {
         id: id(seq),
         parsing: Parsing {
             format,
-            service: None,
+            service: (seq % 2 == 1).then(|| "shop".to_owned()),
             default_level,
             timezone: "UTC".into(),
-            multiline_start: None,
+            multiline_start: (seq % 2 == 1).then(|| r"^\d{4}".to_owned()),
             multiline_bytes: 7,
             rules: logweir_proto::line::rules::RuleTexts::default(),
         },
@@ -51,23 +79,26 @@ fn batch(seq: u64, pieces: Vec<Piece>) -> Batch {
 }
 
 fn file(ino: u64, offset: u64) -> FileEntry {
+    let (parser, origin, keys) = carried_by(ino);
+    let mut trail = Trail::default();
+    trail.pass(offset / 2, Checksum::of(&b"passed"[..usize::from(ino % 2 == 1)]));
     FileEntry {
         key: Key::new(1, ino),
         path: "/var/log/a.log".into(),
-        real: None,
+        real: (ino % 2 == 1).then(|| RealPath::of(Path::new("/proc/self/cwd"))).flatten(),
         service: "a".to_owned(),
         offset,
         fingerprint: Checksum::of(b"first"),
         guard: Checksum::of(b"last"),
-        trail: Trail::default(),
+        trail,
         carry_ms: 7,
-        parser: logweir_proto::line::State::default(),
-        origin: None,
-        keys: logweir_proto::line::Keys::default(),
+        parser,
+        origin,
+        keys,
         timed: true,
         born: Some(9),
-        closed_ms: None,
-        at_end: false,
+        closed_ms: (ino == 3).then_some(offset.cast_signed()),
+        at_end: ino == 1,
     }
 }
 
@@ -161,8 +192,9 @@ fn every_byte_that_is_flipped_or_missing_is_noticed() {
     for seq in 1..6 {
         let settled = if seq > 2 { vec![id(seq - 2)] } else { Vec::new() };
         let sealed = vec![batch(seq, vec![piece(seq % 3, 10 * seq, 1)])];
-        let files = vec![file(seq % 3, 10 * seq)];
-        journal.commit(&Delta { settled, sealed, files, ..Delta::default() }).unwrap();
+        let files = vec![file(seq % 4, 10 * seq)];
+        let forgotten = if seq == 5 { vec![Key::new(1, 3)] } else { Vec::new() };
+        journal.commit(&Delta { settled, sealed, files, forgotten }).unwrap();
         prefixes.push(journal.state().clone());
     }
     let path = dir.path().join("journal");
