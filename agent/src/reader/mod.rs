@@ -17,6 +17,7 @@ mod handles;
 mod locate;
 mod notes;
 mod recover;
+mod remount;
 mod report;
 mod round;
 mod scan;

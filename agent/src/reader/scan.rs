@@ -178,6 +178,8 @@ impl Core {
                 Verdict::Same => known = Some(entry),
                 verdict => self.lose_rest(&entry, verdict, now),
             }
+        } else if !spooled && !self.settings.once {
+            known = self.take_renumbered(key, path, &file)?;
         }
         // Journaled at first sight, so that it is found again wherever it is moved while no agent runs.
         let real = RealPath::of(path);
@@ -221,7 +223,7 @@ impl Core {
     }
 
     /// What is known of a file that isn't followed just now.
-    fn known(&self, key: Key) -> Option<FileEntry> {
+    pub(super) fn known(&self, key: Key) -> Option<FileEntry> {
         let newest = self.moved.get(&key).or_else(|| self.staged_files.get(&key));
         let journaled = || {
             let forgotten = self.staged.forgotten.contains(&key);

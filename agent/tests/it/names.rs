@@ -4,7 +4,7 @@ use crate::collector::Collector;
 use crate::mount::Mounted;
 use crate::process::{Place, ended, messages, terminate, until};
 use std::fs::{create_dir, hard_link, remove_file, rename, set_permissions};
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::{Child, Command};
@@ -177,6 +177,35 @@ async fn what_an_overlay_copies_up_is_read_on() {
     place.append("logs/app.log.1", &messages(20..25));
     place.lines("logs/app.log", &messages(25..30));
     exact(&place, &collector, agent, 30).await;
+}
+
+/// Many file systems get another device number each time they are mounted.
+#[tokio::test]
+async fn a_file_system_that_is_mounted_again_is_read_on() {
+    let (place, collector) = (Place::new(), Collector::start().await);
+    let dirs = ["lower", "layers", "logs"].map(|name| place.path(name));
+    create_dir(&dirs[0]).unwrap();
+    let mount = || Mounted::overlay(&dirs[0], &dirs[1], &dirs[2]);
+    let Some(mounted) = mount() else { return };
+    place.lines("logs/app.log", &messages(0..10));
+    place.lines("logs/web.log", &messages(10..20));
+    let device = || std::fs::metadata(place.path("logs/app.log")).unwrap().dev();
+    let before = device();
+    let agent = start(&place, &collector, &["logs/*.log"]);
+    taken(&collector, 20).await;
+    // The agent holds the files of the old one open, so that its number is not free.
+    drop(mounted);
+    let _mounted = mount().unwrap();
+    assert_ne!(device(), before);
+    place.append("logs/app.log", &messages(20..30));
+    place.append("logs/web.log", &messages(30..40));
+    taken(&collector, 40).await;
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    terminate(&agent).await;
+    assert_eq!(ended(agent).await.code, Some(0));
+    let agent = start(&place, &collector, &["logs/*.log"]);
+    place.append("logs/app.log", &messages(40..50));
+    exact(&place, &collector, agent, 50).await;
 }
 
 #[tokio::test]
