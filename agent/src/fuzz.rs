@@ -169,6 +169,7 @@ fn change(input: &mut Input<'_>, state: &State, next: &mut u64) -> Delta {
             keys: Keys::default(),
             timed: true,
             born: Some(9),
+            packed: false,
             closed_ms: None,
             real: None,
             at_end: false,

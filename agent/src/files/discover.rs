@@ -12,7 +12,8 @@
 //! holds the agent's own state is passed over.
 //!
 //! Limits: at most [`MAX_ALTERNATIVES`] patterns after braces are written out, and [`MAX_DEPTH`] folders deep; a folder
-//! that was read is not read again, so links in a circle end. Compressed files are not read where a pattern matches them.
+//! that was read is not read again, so links in a circle end. What is compressed with gzip, by its name, is kept apart; files
+//! with other such names are passed over.
 
 mod names;
 
@@ -25,8 +26,8 @@ use std::path::{Component, Path, PathBuf};
 const MAX_ALTERNATIVES: usize = 1024;
 const MAX_DEPTH: usize = 40;
 
-/// Their lines can't be read, and they hold lines that were read before.
-const COMPRESSED: [&str; 8] = ["gz", "zst", "bz2", "xz", "lz4", "zip", "Z", "tgz"];
+/// Their lines can't be read.
+const COMPRESSED: [&str; 7] = ["zst", "bz2", "xz", "lz4", "zip", "Z", "tgz"];
 
 /// What is followed.
 #[derive(Debug)]
@@ -95,6 +96,8 @@ pub(crate) struct Match {
 pub(crate) struct Scan {
     /// The files, by device and inode.
     pub(crate) files: BTreeMap<Key, Match>,
+    /// Those that are compressed with gzip, by their names.
+    pub(crate) packed: BTreeMap<Key, Match>,
     /// The folders where new ones can appear.
     pub(crate) folders: BTreeSet<PathBuf>,
     /// What can't be followed, and why; each is worth one line in the log.
@@ -151,7 +154,7 @@ impl Patterns {
             match std::fs::metadata(path) {
                 Ok(metadata) if metadata.is_file() => {
                     if !is_state(path) && !exclude.has(path) {
-                        scan.add(&metadata, path);
+                        scan.matched(&metadata, path);
                     }
                 }
                 Ok(metadata) => {
@@ -173,13 +176,6 @@ impl Patterns {
             }
         }
         scan
-    }
-}
-
-impl Scan {
-    fn add(&mut self, metadata: &std::fs::Metadata, path: &Path) {
-        let found = || Match { path: path.to_path_buf(), stamp: Stamp::of(metadata) };
-        self.files.entry(Key::of(metadata)).or_insert_with(found);
     }
 }
 
@@ -231,7 +227,7 @@ impl Walk<'_> {
             // A name that is gone already, or a link to nowhere.
             let Ok(metadata) = std::fs::metadata(&path) else { continue };
             match next {
-                None if !metadata.is_dir() => self.scan.matched(&metadata, &path, &name),
+                None if !metadata.is_dir() => self.scan.matched(&metadata, &path),
                 Some((Level::Any, _)) if metadata.is_dir() => self.walk(&path, levels, depth + 1),
                 Some((Level::Name(_), below)) if metadata.is_dir() => self.walk(&path, below, depth + 1),
                 _ => {}
@@ -241,16 +237,25 @@ impl Walk<'_> {
 }
 
 impl Scan {
-    fn matched(&mut self, metadata: &std::fs::Metadata, path: &Path, name: &OsStr) {
-        let ending = Path::new(name).extension().and_then(OsStr::to_str).unwrap_or_default();
-        if COMPRESSED.contains(&ending) {
-            self.passed_over.insert(path.to_path_buf(), "it is compressed".to_owned());
+    fn matched(&mut self, metadata: &std::fs::Metadata, path: &Path) {
+        let ending = path.extension().and_then(OsStr::to_str).unwrap_or_default();
+        if COMPRESSED.contains(&ending) || path.to_string_lossy().ends_with(".tar.gz") {
+            let why =
+                "its name says that it is compressed, and not with gzip alone; nothing else can be read";
+            self.passed_over.insert(path.to_path_buf(), why.to_owned());
         } else if metadata.is_file() {
-            self.add(metadata, path);
+            let files = if is_packed(path) { &mut self.packed } else { &mut self.files };
+            let found = || Match { path: path.to_path_buf(), stamp: Stamp::of(metadata) };
+            files.entry(Key::of(metadata)).or_insert_with(found);
         } else {
             self.passed_over.insert(path.to_path_buf(), "it is no regular file".to_owned());
         }
     }
+}
+
+/// Whether the name says that it is compressed with gzip.
+pub(crate) fn is_packed(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "gz")
 }
 
 /// The folder before the first level with a wildcard, and the levels from there on; the last one is a file's name.
@@ -377,7 +382,7 @@ mod tests {
         assert_eq!(found(dir, &["**/a.log"]), ["a.log", "x/a.log", "x/y/a.log"]);
         assert_eq!(found(dir, &["x/**"]), ["x/a.log", "x/y/a.log"]);
         assert_eq!(found(dir, &["w[1].log"]), ["w[1].log"]);
-        assert_eq!(found(dir, &["b.log.gz", "none.log"]), ["b.log.gz"]);
+        assert_eq!(found(dir, &["b.log.gz", "none.log"]), [""; 0]);
         let but = |exclude: &[&str]| {
             let exclude: Vec<String> = exclude.iter().map(|glob| (*glob).to_owned()).collect();
             found_but(dir, &["**/*.log", "c.txt"], &exclude)
@@ -388,6 +393,25 @@ mod tests {
         let below = dir.join("x/**").to_str().unwrap().to_owned();
         assert_eq!(but(&[&below, "c.*"]), ["a.log", "b.log", "w[1].log"]);
         assert!(Patterns::new(&[], &["[".to_owned()]).unwrap_err().contains("exclude"));
+    }
+
+    #[test]
+    fn what_is_compressed_is_kept_apart_or_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a.log", "a.log.1.gz", "a.log.2.zst", "a.tar.gz", "a.tgz"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        for patterns in [&["a.*"][..], &["a.log", "a.log.1.gz", "a.log.2.zst", "a.tar.gz", "a.tgz"]] {
+            let patterns = patterns.iter().map(|name| dir.path().join(name).to_str().unwrap().to_owned());
+            let patterns = Patterns::new(&patterns.collect::<Vec<_>>(), &[]).unwrap();
+            let scan = patterns.scan(&dir.path().join("state"));
+            let names = |paths: Vec<&PathBuf>| -> Vec<String> {
+                paths.iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect()
+            };
+            assert_eq!(names(scan.files.values().map(|found| &found.path).collect()), ["a.log"]);
+            assert_eq!(names(scan.packed.values().map(|found| &found.path).collect()), ["a.log.1.gz"]);
+            assert_eq!(names(scan.passed_over.keys().collect()), ["a.log.2.zst", "a.tar.gz", "a.tgz"]);
+        }
     }
 
     #[test]

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! discover  patterns ──► paths                  identity  (dev, inode), fingerprint, guard
-//! tail      one open file, one place in it      lines     bytes ──► lines, bounded
-//! trail     places that it has passed           speed     how fast it is read
+//! input     one open file's bytes, decompressed     tail      one place in it
+//! trail     places that it has passed           lines     bytes ──► lines, bounded
+//! speed     how fast it is read
 //! ```
 
 pub(crate) mod discover;
 pub(crate) mod identity;
+pub(crate) mod input;
 pub(crate) mod lines;
 pub(crate) mod speed;
 pub(crate) mod tail;

@@ -9,16 +9,16 @@
 //! if it has grown past the old place again, is noticed because the bytes that were read before are no longer there.
 //! A file that rests may be closed, so that there are fewer handles than files; its place stays.
 
-use super::identity::{Checksum, FINGERPRINT_BYTES, GUARD_BYTES, Key, Stamp, born};
+use super::identity::{Checksum, GUARD_BYTES, Key, Stamp, born};
+use super::input::{Flaw, Input};
 use super::lines::Splitter;
 use super::speed::Speed;
 use super::trail::Trail;
 use crate::batch::{Source, length};
 use crate::journal::state::{FileEntry, RealPath};
 use logweir_proto::line::{Carry, Keys, Kind, Origin, State};
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -109,7 +109,7 @@ impl Handles {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn hold(&self, file: File) -> Handle {
+    fn hold(&self, file: Input) -> Handle {
         self.0.fetch_add(1, Ordering::Relaxed);
         Handle { file, count: self.clone() }
     }
@@ -117,7 +117,7 @@ impl Handles {
 
 #[derive(Debug)]
 struct Handle {
-    file: File,
+    file: Input,
     count: Handles,
 }
 
@@ -159,14 +159,15 @@ impl Tail {
     /// # Errors
     /// When it can't be read.
     pub(crate) fn new(
-        file: File,
+        file: Input,
         handles: &Handles,
         entry: FileEntry,
         content: u64,
         max_line: usize,
     ) -> io::Result<Self> {
         let metadata = file.metadata()?;
-        let guard = before(&file, entry.offset, GUARD_BYTES)?;
+        let guard = file.before(entry.offset, GUARD_BYTES)?;
+        let size = file.size()?.max(if entry.packed { entry.offset } else { 0 });
         let mut trail = entry.trail.clone();
         trail.pass(entry.offset, entry.guard);
         let source = Source {
@@ -187,8 +188,8 @@ impl Tail {
             guard_moved: false,
             trail,
             entry,
-            size: metadata.size(),
-            previous: metadata.size(),
+            size,
+            previous: size,
             shrunk: None,
             checked: None,
             shown: None,
@@ -224,26 +225,27 @@ impl Tail {
     /// # Errors
     /// When it can't be read.
     pub(crate) fn first_entry(
-        file: &File,
+        file: &Input,
         path: PathBuf,
         service: String,
         offset: u64,
     ) -> io::Result<FileEntry> {
         let metadata = file.metadata()?;
-        let head = head(file)?;
+        let head = file.head()?;
         let mut carry = Carry::default();
         carry.begin(&head);
         Ok(FileEntry {
             key: Key::of(&metadata),
             offset,
             fingerprint: Checksum::of(&head),
-            guard: Checksum::of(&before(file, offset, GUARD_BYTES)?),
+            guard: Checksum::of(&file.before(offset, GUARD_BYTES)?),
             trail: Trail::default(),
             carry_ms: 0,
             timed: false,
             parser: carry.state,
             origin: Origin::of_path(&path),
             keys: Keys::default(),
+            packed: file.is_packed(),
             born: born(&metadata),
             closed_ms: None,
             at_end: false,
@@ -254,7 +256,7 @@ impl Tail {
     }
 
     /// Its handle, while it is open.
-    pub(crate) fn handle(&self) -> Option<&File> {
+    pub(crate) fn handle(&self) -> Option<&Input> {
         self.file.as_ref().map(|handle| &handle.file)
     }
 
@@ -262,11 +264,11 @@ impl Tail {
     ///
     /// # Errors
     /// When it can't be read.
-    pub(crate) fn is_intact(&self, file: &File) -> io::Result<bool> {
+    pub(crate) fn is_intact(&self, file: &Input) -> io::Result<bool> {
         let place = if self.is_open() { Checksum::of(&self.guard) } else { self.entry.guard };
         Ok(!self.replaced
-            && self.entry.fingerprint.begins(&head(file)?)
-            && place.is_of(&before(file, self.read_at, place.len())?))
+            && self.entry.fingerprint.begins(&file.head()?)
+            && place.is_of(&file.before(self.read_at, place.len())?))
     }
 
     /// Reads on where the other content was read to; this file holds it too.
@@ -285,14 +287,14 @@ impl Tail {
         self.set_service(&other.service);
         self.read_at = other.offset;
         if let Some(file) = self.handle() {
-            self.guard = before(file, other.offset, other.guard.len())?;
+            self.guard = file.before(other.offset, other.guard.len())?;
         }
         self.drained = None;
         self.is_own = true;
         Ok(())
     }
 
-    fn file(&self) -> io::Result<&File> {
+    fn file(&self) -> io::Result<&Input> {
         #[cfg(test)]
         if self.broken {
             return Err(io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error()));
@@ -305,10 +307,23 @@ impl Tail {
         self.file.is_some()
     }
 
-    /// Whether it can be closed and opened again without losing anything: it has a name, and its place is where a
-    /// line begins.
-    pub(crate) const fn can_rest(&self) -> bool {
-        self.file.is_some() && !self.unlinked && !self.spooled && !self.splitter.is_skipping()
+    /// Whether it can be closed and opened again without losing anything: it has a name, its place is where a line
+    /// begins, and it isn't being decompressed, which would begin anew.
+    pub(crate) fn can_rest(&self) -> bool {
+        let decoding = self.handle().is_some_and(Input::is_decoding);
+        self.file.is_some() && !decoding && !self.unlinked && !self.spooled && !self.splitter.is_skipping()
+    }
+
+    /// What is wrong at the end of what could be decompressed.
+    pub(crate) fn flaw(&self) -> Option<Flaw> {
+        self.handle()?.flaw()
+    }
+
+    /// Lets go of what is kept to go on decompressing.
+    pub(crate) fn release(&self) {
+        if let Some(file) = self.handle() {
+            file.release();
+        }
     }
 
     /// Closes the handle; the place stays.
@@ -322,8 +337,8 @@ impl Tail {
     ///
     /// # Errors
     /// When it can't be read.
-    pub(crate) fn reopen(&mut self, file: File, handles: &Handles, same: bool) -> io::Result<()> {
-        self.guard = before(&file, self.entry.offset, self.entry.guard.len())?;
+    pub(crate) fn reopen(&mut self, file: Input, handles: &Handles, same: bool) -> io::Result<()> {
+        self.guard = file.before(self.entry.offset, self.entry.guard.len())?;
         self.read_at = self.entry.offset;
         self.file = Some(handles.hold(file));
         self.replaced |= !same;
@@ -361,12 +376,18 @@ impl Tail {
     }
 
     fn saw(&mut self, stamp: Stamp, linked: bool, now: Duration) {
-        if stamp != self.stamp {
+        let same = stamp == self.stamp;
+        if !same {
             self.active = now;
         }
         self.stamp = stamp;
         self.previous = self.size;
-        self.size = stamp.size;
+        if !self.entry.packed {
+            self.size = stamp.size;
+        } else if !same {
+            self.size = self.packed_size();
+            self.previous = self.size;
+        }
         if self.size < self.previous {
             let (to, from) = self.shrunk.unwrap_or((self.size, self.previous));
             self.shrunk = Some((to.min(self.size), from.max(self.previous)));
@@ -430,8 +451,16 @@ impl Tail {
     }
 
     /// A read came to the end, and all whole lines were taken.
-    pub(crate) const fn set_drained(&mut self) {
+    pub(crate) fn set_drained(&mut self) {
         self.drained = Some(self.stamp);
+        if self.entry.packed {
+            self.size = self.packed_size();
+        }
+    }
+
+    fn packed_size(&self) -> u64 {
+        let size = self.handle().and_then(|file| file.size().ok());
+        size.unwrap_or(self.size).max(self.entry.offset)
     }
 
     /// How large the content was, as far as that is known, when other content was found in its place.
@@ -460,13 +489,13 @@ impl Tail {
             return Ok(Fill::Changed);
         }
         buffer.resize(self.guard.len() + want, 0);
-        let read = read_at(self.file()?, buffer, self.read_at.saturating_sub(length(self.guard.len())))?;
+        let read = self.file()?.read_at(buffer, self.read_at.saturating_sub(length(self.guard.len())))?;
         buffer.truncate(read);
         Ok(if buffer.starts_with(&self.guard) { Fill::Bytes(self.guard.len()) } else { Fill::Changed })
     }
 
     fn begins_as_known(&mut self, reads: bool) -> io::Result<bool> {
-        let head = head(self.file()?)?;
+        let head = self.file()?.head()?;
         // Of a file of which nothing was read too little is known to tell that what is left is what was there.
         let emptied = self.entry.offset == 0 && self.shrunk.is_some();
         if self.replaced || emptied || !self.entry.fingerprint.begins(&head) {
@@ -491,8 +520,7 @@ impl Tail {
     /// When it can't be read.
     pub(crate) fn check(&mut self) -> io::Result<bool> {
         self.checked = Some(self.stamp);
-        Ok(self.begins_as_known(false)?
-            && before(self.file()?, self.read_at, self.guard.len())? == self.guard)
+        Ok(self.begins_as_known(false)? && self.file()?.before(self.read_at, self.guard.len())? == self.guard)
     }
 
     /// Moves the place on. `upto` are the buffer's bytes before the new place, from the guard on; so many of them
@@ -530,10 +558,14 @@ impl Tail {
     /// Begins anew with other content.
     pub(crate) fn restart(&mut self, content: u64) -> io::Result<()> {
         let metadata = self.file()?.metadata()?;
+        if let Some(handle) = &mut self.file {
+            handle.file = handle.file.again()?;
+            self.entry.packed = handle.file.is_packed();
+        }
         self.replaced = false;
         self.changed = None;
         self.is_own = true;
-        self.size = metadata.size();
+        self.size = self.file()?.size()?;
         (self.previous, self.shrunk) = (self.size, None);
         self.stamp = Stamp::of(&metadata);
         self.drained = None;
@@ -547,7 +579,7 @@ impl Tail {
         self.entry.offset = 0;
         self.entry.parser = State::default();
         self.entry.guard = Checksum::of(&[]);
-        self.entry.fingerprint = Checksum::of(&head(self.file()?)?);
+        self.entry.fingerprint = Checksum::of(&self.file()?.head()?);
         self.entry.born = born(&metadata);
         self.source.content = content;
         self.dirty = true;
@@ -588,7 +620,7 @@ impl Tail {
 
     /// Makes it another file, which fails as the test likes.
     #[cfg(test)]
-    pub(crate) fn swap_file(&mut self, file: File) -> File {
+    pub(crate) fn swap_file(&mut self, file: Input) -> Input {
         std::mem::replace(&mut self.file.as_mut().unwrap().file, file)
     }
 
@@ -599,35 +631,4 @@ impl Tail {
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.file()?.sync_data()
     }
-}
-
-/// The first bytes, as many as a fingerprint covers.
-pub(crate) fn head(file: &File) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; FINGERPRINT_BYTES];
-    let read = read_at(file, &mut bytes, 0)?;
-    bytes.truncate(read);
-    Ok(bytes)
-}
-
-/// At most `len` bytes before `offset`.
-pub(crate) fn before(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-    let len = usize::try_from(offset).map_or(len, |offset| offset.min(len));
-    let mut bytes = vec![0; len];
-    let read = read_at(file, &mut bytes, offset - length(len))?;
-    bytes.truncate(read);
-    Ok(bytes)
-}
-
-/// Fills the buffer as far as the file goes.
-pub(crate) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read_at(&mut buffer[filled..], offset.saturating_add(length(filled))) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }

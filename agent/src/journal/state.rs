@@ -51,6 +51,9 @@ pub(crate) struct FileEntry {
     /// Which fields are the parts of its events.
     #[serde(default, skip_serializing_if = "Keys::is_empty")]
     pub(crate) keys: Keys,
+    /// Whether it is compressed: all offsets are those of what is in it, and so are the checksums.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) packed: bool,
     /// When the file was made, in Unix nanoseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) born: Option<i64>,

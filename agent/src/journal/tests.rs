@@ -97,6 +97,7 @@ fn file(ino: u64, offset: u64) -> FileEntry {
         keys,
         timed: true,
         born: Some(9),
+        packed: ino == 2,
         closed_ms: (ino == 3).then_some(offset.cast_signed()),
         at_end: ino == 1,
     }

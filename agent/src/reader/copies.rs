@@ -17,11 +17,11 @@
 use super::core::{Core, GRACE, Moment};
 use super::scan::open;
 use crate::files::identity::{Checksum, GUARD_BYTES};
-use crate::files::tail::{Tail, before, head};
+use crate::files::input::Input;
+use crate::files::tail::Tail;
 use crate::files::trail::Trail;
 use crate::journal::state::FileEntry;
 use logweir_proto::line::service_of_path;
-use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -40,22 +40,32 @@ pub(super) fn are_related(original: &Path, copy: &Path) -> bool {
 ///
 /// # Errors
 /// When it can't be read.
-pub(super) fn place_in_copy(entry: &FileEntry, trail: &Trail, file: &File) -> io::Result<Option<FileEntry>> {
-    let (len, head, known) = (file.metadata()?.len(), head(file)?, entry.fingerprint);
+pub(super) fn place_in_copy(entry: &FileEntry, trail: &Trail, file: &Input) -> io::Result<Option<FileEntry>> {
+    // How much a compressed one holds is seen by whether the guard is in it.
+    let len = if file.is_packed() { u64::MAX } else { file.metadata()?.len() };
+    let (head, known) = (file.head()?, entry.fingerprint);
     let whole = (entry.offset <= len).then_some((entry.offset, entry.guard));
     let Some((place, guard)) = whole.or_else(|| trail.within(len)) else { return Ok(None) };
     // Of a short file the fingerprint covers what was written after the copy, too; then it is the guard that tells.
     let is_longer = known.len() > head.len() && guard.len() > 0;
     let begins = known.len() > 0 && (known.begins(&head) || is_longer);
-    if !begins || !guard.is_of(&before(file, place, guard.len())?) {
+    if !begins || !guard.is_of(&file.before(place, guard.len())?) {
         return Ok(None);
     }
     let fingerprint = if is_longer { Checksum::of(&head) } else { known };
     if whole.is_some() {
         return Ok(Some(FileEntry { fingerprint, ..entry.clone() }));
     }
-    let guard = Checksum::of(&before(file, len, GUARD_BYTES)?);
+    let guard = Checksum::of(&file.before(len, GUARD_BYTES)?);
     Ok(Some(FileEntry { offset: len, fingerprint, guard, trail: Trail::default(), ..entry.clone() }))
+}
+
+/// Whether a file holds all that was read of the entry's content.
+///
+/// # Errors
+/// When it can't be read.
+pub(super) fn holds_content(entry: &FileEntry, file: &Input) -> io::Result<bool> {
+    Ok(place_in_copy(entry, &Trail::default(), file)?.is_some())
 }
 
 impl Core {
@@ -64,7 +74,7 @@ impl Core {
         if tail.is_own || tail.entry.offset > 0 || tail.spooled || self.settings.once {
             return Ok(false);
         }
-        let head = tail.with_file(head)?;
+        let head = tail.with_file(Input::head)?;
         if head.is_empty() {
             return Ok(false);
         }
@@ -80,10 +90,10 @@ impl Core {
 
     /// The content of a file is another, or gone: its old content is read on in a copy, where there is one. Up to where
     /// nothing of it is lost.
-    pub(super) fn leave_to_copy(&mut self, old: &FileEntry, trail: &Trail, now: Moment) -> u64 {
+    pub(super) fn leave_to_copy(&mut self, old: &FileEntry, trail: &Trail, now: Moment) -> Option<u64> {
         for tail in self.tails.values_mut() {
             let candidate = !tail.is_own && !tail.spooled && tail.entry.offset == 0 && is_beside(old, tail);
-            let place = |file: &File| place_in_copy(old, trail, file);
+            let place = |file: &Input| place_in_copy(old, trail, file);
             let Some(place) = candidate.then(|| tail.with_file(place).ok().flatten()).flatten() else {
                 continue;
             };
@@ -99,9 +109,9 @@ impl Core {
             tail.active = now.mono;
             let place = tail.place();
             self.moved.insert(place.key, place);
-            return tail.size.max(old.offset);
+            return Some(tail.size.max(old.offset));
         }
-        old.offset
+        None
     }
 }
 
@@ -123,12 +133,12 @@ fn is_copy_of(tail: &Tail, head: &[u8], other: &Tail, now: Moment) -> io::Result
     let compared = other.with_file(|original| {
         if !other.is_intact(original)? {
             // A copy is complete before the original is emptied. Whose it is is decided when that is looked at.
-            let place = |copy: &File| place_in_copy(&other.entry, &other.trail, copy);
+            let place = |copy: &Input| place_in_copy(&other.entry, &other.trail, copy);
             return Ok(known.begins(head) || tail.with_file(place)?.is_some());
         }
-        let end = |file: &File| before(file, tail.size, COMPARED_BYTES);
+        let end = |file: &Input| file.before(tail.size, COMPARED_BYTES);
         let same = tail.with_file(end)? == end(original)?;
-        let begins = crate::files::tail::head(original)?.starts_with(head);
+        let begins = original.head()?.starts_with(head);
         // Emptied meanwhile: as above.
         let alike = (begins && same) || !other.is_intact(original)?;
         Ok(alike && now.mono.saturating_sub(tail.active) < GRACE)
@@ -142,7 +152,7 @@ impl Tail {
     ///
     /// # Errors
     /// Those of `f`, and when it can't be opened.
-    pub(super) fn with_file<T>(&self, f: impl FnOnce(&File) -> io::Result<T>) -> io::Result<T> {
+    pub(super) fn with_file<T>(&self, f: impl FnOnce(&Input) -> io::Result<T>) -> io::Result<T> {
         match self.handle() {
             Some(file) => f(file),
             None => f(&open(&self.entry.path)?),

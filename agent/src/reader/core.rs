@@ -14,7 +14,7 @@ use super::Next;
 use super::dropped::Dropping;
 use crate::batch::Batcher;
 use crate::files::discover::{Match, Patterns};
-use crate::files::identity::Key;
+use crate::files::identity::{Key, Stamp};
 use crate::files::tail::{Handles, Tail};
 use crate::handoff::{Condition, Ended, Sealed, Settled, Wake};
 use crate::journal::Journal;
@@ -116,6 +116,8 @@ pub(crate) struct Core {
     /// Whether the last round found a file whose content is another.
     pub(super) found_change: bool,
     pub(super) named: BTreeSet<PathBuf>,
+    /// Files that match and are left alone, since they were found to be compressed when they looked so.
+    pub(super) alone: BTreeMap<Key, Stamp>,
     /// The folders to be watched, after each scan.
     pub(super) folders: Option<BTreeSet<PathBuf>>,
 
@@ -190,6 +192,7 @@ impl Core {
             scans: 0,
             found_change: false,
             named: BTreeSet::new(),
+            alone: BTreeMap::new(),
             folders: None,
             batcher,
             moved: BTreeMap::new(),

@@ -20,11 +20,11 @@ use super::notes::Loss;
 use super::scan::{judge_file, open};
 use crate::files::discover::Match;
 use crate::files::identity::Key;
+use crate::files::input::Input;
 use crate::files::tail::Tail;
 use crate::journal::recovery::Verdict;
 use crate::settings::Room;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -127,7 +127,12 @@ impl Core {
     fn gone(&mut self, key: Key, now: Moment) {
         let Some(tail) = self.tails.remove(&key) else { return };
         let (path, size) = (&tail.entry.path, tail.size);
-        let start = self.leave_to_copy(&tail.entry, &tail.trail, now);
+        let rest = self.leave_to_archive(&tail.entry, now);
+        let rest = rest.or_else(|| self.leave_to_copy(&tail.entry, &tail.trail, now));
+        let start = rest.unwrap_or(tail.entry.offset);
+        // With its place in the copy, if there is one, in one record.
+        self.seal();
+        self.staged_files.append(&mut self.moved);
         if size > start {
             let detail = "the file was deleted while it was closed, and these bytes of it had not been read; with a \
                           larger --max-open-files it would have been held open";
@@ -167,7 +172,7 @@ impl Core {
         }
         let limit = self.settings.close_deleted_below;
         for (_, key) in oldest.into_values() {
-            let full = |file: &File| is_full(file, limit).unwrap_or(false);
+            let full = |file: &Input| is_full(file, limit).unwrap_or(false);
             if self.tails.get(&key).and_then(Tail::handle).is_some_and(full) {
                 let detail = "the file was deleted and could not be read on, and its disk has less room than \
                               --close-deleted-below; it is closed, so that its room is free";
@@ -185,7 +190,11 @@ impl Core {
 
     fn give_up(&mut self, key: Key, reason: &'static str, detail: &str, now: Moment) {
         let Some(tail) = self.tails.remove(&key) else { return };
-        let (path, start, size) = (&tail.entry.path, tail.entry.offset, tail.size);
+        let (path, size) = (&tail.entry.path, tail.size);
+        let start = self.leave_to_archive(&tail.entry, now).unwrap_or(tail.entry.offset);
+        // With its place there, if it has one, in one record.
+        self.seal();
+        self.staged_files.append(&mut self.moved);
         if size > start {
             self.lose(&Loss { reason, path, start, end: Some(size), batch: None, detail }, now);
         }
@@ -210,7 +219,7 @@ impl Core {
 }
 
 /// Whether the file system that holds this file has less room than this for those who aren't root.
-fn is_full(file: &File, limit: Room) -> io::Result<bool> {
+fn is_full(file: &Input, limit: Room) -> io::Result<bool> {
     let stat = rustix::fs::fstatvfs(file)?;
     let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
     Ok(limit.is_more_than(bytes(stat.f_bavail), bytes(stat.f_blocks)))

@@ -13,8 +13,8 @@
 use super::scan::open;
 use crate::files::discover::Match;
 use crate::files::identity::Key;
+use crate::files::input::Input;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 0 } else { 20 });
 pub(super) struct Locator {
     by_key: BTreeMap<Key, PathBuf>,
     by_inode: BTreeMap<u64, Vec<PathBuf>>,
-    held: BTreeMap<Key, (PathBuf, Option<File>)>,
+    held: BTreeMap<Key, (PathBuf, Option<Input>)>,
     /// They are there, and can't be opened.
     closed: BTreeSet<Key>,
 }
@@ -49,7 +49,7 @@ pub(super) struct Wanted {
 #[derive(Debug)]
 pub(super) enum Place {
     /// It is here.
-    Here(PathBuf, File),
+    Here(PathBuf, Input),
     /// Its folder can be read, and it isn't there.
     Gone,
     /// Nobody knows: it or its folder can't be read, or its file system isn't mounted.
@@ -116,10 +116,10 @@ impl Locator {
     }
 
     /// A file that was looked for; by another device number only if it is the right one by `accept`.
-    pub(super) fn find(&self, key: Key, paths: &[&Path], accept: impl Fn(&Path, &File) -> bool) -> Place {
+    pub(super) fn find(&self, key: Key, paths: &[&Path], accept: impl Fn(&Path, &Input) -> bool) -> Place {
         if let Some((path, file)) = self.held.get(&key) {
             let file = match file {
-                Some(file) => file.try_clone().ok(),
+                Some(file) => Some(file.clone()),
                 None => open_if(path, |found| found == key).ok().flatten(),
             };
             return file.map_or(Place::Unknown, |file| Place::Here(path.clone(), file));
@@ -139,7 +139,7 @@ impl Locator {
 }
 
 /// Opens the file if it is the right one.
-fn open_if(path: &Path, right: impl Fn(Key) -> bool) -> io::Result<Option<File>> {
+fn open_if(path: &Path, right: impl Fn(Key) -> bool) -> io::Result<Option<Input>> {
     let file = match open(path) {
         Ok(file) => file,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {

@@ -9,6 +9,7 @@
 //! Invariants: one agent per state directory (a lock on `lock`, which ends with the process); the thread never waits
 //! for the sender, which may be waiting to hand back a settled batch.
 
+mod archives;
 mod copies;
 mod core;
 mod dropped;

@@ -13,7 +13,7 @@ use std::path::Path;
 /// Bytes that can't be sent, or not any more.
 #[derive(Debug)]
 pub(super) struct Loss<'a> {
-    /// `truncated`, `replaced`, `deleted`, `disk_full`, `unreadable` or `maybe_counted`.
+    /// `truncated`, `replaced`, `deleted`, `disk_full`, `unreadable`, `corrupt` or `maybe_counted`.
     pub(super) reason: &'static str,
     pub(super) path: &'a Path,
     pub(super) start: u64,
@@ -32,8 +32,8 @@ impl<'a> Loss<'a> {
     }
 
     /// Whether something is missing for sure, or may have been counted. Else there may have been nothing.
-    pub(super) const fn is_certain(&self) -> bool {
-        self.end.is_some() || self.batch.is_some()
+    pub(super) fn is_certain(&self) -> bool {
+        self.end.is_some() || self.batch.is_some() || self.reason == "corrupt"
     }
 }
 

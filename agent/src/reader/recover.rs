@@ -8,6 +8,7 @@
 //!
 //! Invariant: nothing but the very bytes of a number's event is ever sent under that number.
 
+use super::archives::{DECODING, Rest, beside, rest_of};
 use super::copies::{are_related, place_in_copy};
 use super::core::Moment;
 use super::locate::{Locator, Place, Wanted};
@@ -15,19 +16,20 @@ use super::notes::{self, Loss};
 use super::scan::{judge_file, open};
 use crate::files::discover::Match;
 use crate::files::identity::{Key, born};
+use crate::files::input::Input;
 use crate::files::lines::{Splitter, Step, checksum};
-use crate::files::tail::read_at;
 use crate::handoff::{ReadError, Sealed};
 use crate::journal::recovery::{Verdict, parts};
 use crate::journal::state::{Batch, FileEntry, Parsing, Piece, State};
 use crate::metrics::Metrics;
 use crate::settings::Reading;
 use jiff::tz::TimeZone;
-use logweir_proto::line::{Assembly, Carry, Keys, Next, Rules, Settings};
+use logweir_proto::line::{Assembly, Carry, Keys, Next, Rules, Settings, service_of_path};
 use regex::bytes::Regex;
 use serde_json::Value;
+use std::cell::RefCell;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -43,7 +45,7 @@ pub(super) struct Recovered {
     /// How many of those are certain, or may have been counted.
     pub(super) certain: u64,
     /// Files to be read on, whatever their names are by now.
-    pub(super) found: Vec<(PathBuf, File)>,
+    pub(super) found: Vec<(PathBuf, Input)>,
 }
 
 /// What recovery works with.
@@ -53,6 +55,8 @@ pub(super) struct Recovery<'a> {
     pub(super) metrics: &'a Metrics,
     pub(super) matched: &'a BTreeMap<Key, Match>,
     pub(super) locator: Locator,
+    /// The compressed files that were looked into, by folder and service.
+    pub(super) archives: RefCell<BTreeMap<(PathBuf, String), Vec<Input>>>,
     pub(super) now: Moment,
 }
 
@@ -82,10 +86,16 @@ impl Recovery<'_> {
         for batch in old.batches.values() {
             self.batch(batch, old, &mut out)?;
         }
-        let changed: Vec<_> = old.files.values().filter_map(|entry| self.file(entry, &mut out)).collect();
+        let mut changed: Vec<_> = old.files.values().filter_map(|entry| self.file(entry, &mut out)).collect();
         // When it is known which files are others.
+        // Of two that one compressed file may hold, the one of which more was read.
+        changed.sort_by_key(|(entry, _)| Reverse(entry.offset));
         for (entry, reason) in changed {
-            if !self.leave_to_copy(entry, &mut out) {
+            let deleted = reason == "deleted";
+            let is_elsewhere = (deleted && self.leave_to_archive(entry, &mut out))
+                || (!(deleted && entry.at_end) && self.leave_to_copy(entry, &mut out))
+                || (!deleted && self.leave_to_archive(entry, &mut out));
+            if !is_elsewhere {
                 self.lose_rest(entry, reason, &mut out);
             }
         }
@@ -182,26 +192,43 @@ impl Recovery<'_> {
     fn events(&self, piece: &Piece, settings: &Settings, old: &State) -> Lines {
         let known = old.files.get(&piece.key).into_iter().flat_map(FileEntry::paths);
         let paths: Vec<&Path> = std::iter::once(piece.path.as_path()).chain(known).collect();
-        let right = |_: &Path, file: &File| bytes_of(piece, file).is_some();
+        let right = |_: &Path, file: &Input| bytes_of(piece, file).is_some();
         let bytes = match self.locator.find(piece.key, &paths, right) {
             Place::Here(_, file) => bytes_of(piece, &file),
             Place::Gone => None,
             Place::Unknown => return Lines::Unknown,
         };
-        let bytes = bytes.or_else(|| self.copied(piece));
+        let bytes = bytes.or_else(|| self.copied(piece, old));
         bytes.and_then(|bytes| parse(piece, &bytes, settings)).map_or(Lines::Lost, Lines::Here)
     }
 
     /// The same bytes at the same place of a copy.
-    fn copied(&self, piece: &Piece) -> Option<Vec<u8>> {
+    fn copied(&self, piece: &Piece, old: &State) -> Option<Vec<u8>> {
         let copies = self.matched.values().filter(|found| are_related(&piece.path, &found.path));
-        copies.filter_map(|found| bytes_of(piece, &open(&found.path).ok()?)).next()
+        let mut copies = copies.filter_map(|found| bytes_of(piece, &open(&found.path).ok()?));
+        copies.next().or_else(|| self.archived(piece, old))
+    }
+
+    /// The same bytes, compressed, in a file that begins like one that is known.
+    fn archived(&self, piece: &Piece, old: &State) -> Option<Vec<u8>> {
+        let mut archives = self.archives.borrow_mut();
+        let folder = piece.path.parent()?.to_path_buf();
+        let service = service_of_path(&piece.path);
+        let open = || beside(&piece.path).iter().filter_map(|path| open(path).ok()).collect::<Vec<Input>>();
+        let files = archives.entry((folder, service)).or_insert_with(open);
+        let known = |entry: &&FileEntry| entry.fingerprint.len() > 0 && are_related(&piece.path, &entry.path);
+        let entries = old.files.values().filter(known);
+        let may = |file: &&Input| {
+            let begins = |entry: &FileEntry| file.head().is_ok_and(|head| entry.fingerprint.begins(&head));
+            file.is_packed() && entries.clone().any(begins)
+        };
+        files.iter().filter(may).find_map(|file| bytes_of(piece, file))
     }
 
     /// Where the file is; or why it isn't the same any more.
     fn file<'e>(&self, entry: &'e FileEntry, out: &mut Recovered) -> Option<(&'e FileEntry, &'static str)> {
         let spooled = self.settings.is_spooled(&entry.path);
-        let same = |path: &Path, file: &File| {
+        let same = |path: &Path, file: &Input| {
             entry.fingerprint.len() > 0
                 && judge_file(entry, file, path, spooled).is_ok_and(|v| v == Verdict::Same)
         };
@@ -211,7 +238,10 @@ impl Recovery<'_> {
                 Ok(Verdict::Same) => {
                     let key = file.metadata().map_or(entry.key, |metadata| Key::of(&metadata));
                     out.state.files.insert(key, FileEntry { key, path: path.clone(), ..entry.clone() });
-                    if entry.closed_ms.is_none() && !spooled {
+                    if out.found.len() >= DECODING {
+                        file.release();
+                    }
+                    if entry.closed_ms.is_none() && !spooled && !(entry.packed && entry.at_end) {
                         out.found.push((path, file));
                     }
                 }
@@ -224,7 +254,7 @@ impl Recovery<'_> {
                 Ok(_) => {}
                 Err(error) => self.keep(entry, &error.to_string(), out),
             },
-            Place::Gone if spooled || entry.at_end => {}
+            Place::Gone if spooled => {}
             Place::Gone => return Some((entry, "deleted")),
             Place::Unknown => self.keep(entry, "its folder can't be read, or is not mounted", out),
         }
@@ -257,6 +287,22 @@ impl Recovery<'_> {
         false
     }
 
+    /// Finds the rest of a file that was compressed and deleted.
+    fn leave_to_archive(&self, entry: &FileEntry, out: &mut Recovered) -> bool {
+        let known = |key: Key| out.state.files.get(&key).map(|entry| entry.offset);
+        let archive = match rest_of(entry, known) {
+            Rest::Here(archive) => archive,
+            Rest::Known => return true,
+            Rest::Nowhere => return false,
+        };
+        out.state.files.insert(archive.key, archive.entry(entry, None));
+        if out.found.len() >= DECODING {
+            archive.file.release();
+        }
+        out.found.push((archive.path, archive.file));
+        true
+    }
+
     fn keep(&self, entry: &FileEntry, why: &str, out: &mut Recovered) {
         tracing::warn!(file = %entry.path.display(), "cannot be found: {why}; its place is kept");
         out.state.files.insert(entry.key, entry.clone());
@@ -264,6 +310,9 @@ impl Recovery<'_> {
 
     fn lose_rest(&self, entry: &FileEntry, reason: &'static str, out: &mut Recovered) {
         let detail = "the file was changed while no agent ran; what followed, if anything, was not read";
+        if reason == "deleted" && entry.at_end {
+            return;
+        }
         if let Some(loss) = Loss::of_rest(entry, reason, detail) {
             self.lose(&loss, out);
         }
@@ -285,12 +334,18 @@ enum Lines {
     Unknown,
 }
 
-fn bytes_of(piece: &Piece, file: &File) -> Option<Vec<u8>> {
-    let size = file.metadata().ok()?.len();
-    let len = usize::try_from(piece.end - piece.start).ok().filter(|_| piece.end <= size)?;
-    let mut bytes = vec![0; len];
-    let read = read_at(file, &mut bytes, piece.start).ok()?;
-    (read == len && checksum(&bytes) == piece.hash).then_some(bytes)
+fn bytes_of(piece: &Piece, file: &Input) -> Option<Vec<u8>> {
+    let len = usize::try_from(piece.end - piece.start).ok()?;
+    // A segment of the spool may begin as if it were compressed.
+    let views = [Some(file.clone()), file.is_packed().then(|| file.as_plain())];
+    views.into_iter().flatten().find_map(|file| {
+        if !file.is_packed() && piece.end > file.metadata().ok()?.len() {
+            return None;
+        }
+        let mut bytes = vec![0; len];
+        let read = file.read_at(&mut bytes, piece.start).ok()?;
+        (read == len && checksum(&bytes) == piece.hash).then_some(bytes)
+    })
 }
 
 /// The same bytes, parser and state at the start: the same events.

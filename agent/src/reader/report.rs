@@ -61,6 +61,9 @@ impl Core {
 }
 
 fn gone(tail: &Tail) -> Option<&'static str> {
+    if tail.entry.packed {
+        return Some("compressed; it is read to its end");
+    }
     if tail.unlinked {
         return Some("deleted; it is read to its end");
     }

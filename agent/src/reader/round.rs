@@ -31,6 +31,7 @@ impl Core {
         } else {
             keys.extend(self.tails.keys());
         }
+        let decoding = self.decoding();
         let mut turns = 0;
         for key in keys {
             if turns == TURNS {
@@ -38,7 +39,8 @@ impl Core {
             }
             // The tail is out of the map during its turn, which needs all the rest.
             let Some(mut tail) = self.tails.remove(&key) else { continue };
-            if !tail.waits(now.mono) {
+            let waits = tail.entry.packed && tail.error.is_none() && !decoding.contains(&key);
+            if !tail.waits(now.mono) && !waits {
                 match self.look_and_read(&mut tail, now) {
                     Ok(false) => {}
                     Ok(true) => {
@@ -85,7 +87,9 @@ impl Core {
         }
         let before = tail.read_at;
         self.turn(tail, ending, now)?;
-        tail.error = None;
+        if tail.flaw().is_none() {
+            tail.error = None;
+        }
         if tail.read_at != before {
             tail.read_on = now.mono;
             tail.speed.passed(tail.entry.offset, now.mono);
@@ -112,6 +116,7 @@ impl Core {
             tracing::warn!(%file, offset = tail.entry.offset, "cannot read: {error}; it is tried again each second");
         }
         tail.retry_at = Some(now.mono + RETRY);
+        tail.release();
         let ended = tail.spooled && self.spool.as_ref().is_some_and(Spool::has_ended);
         if self.settings.once || ended {
             let (path, start, end) = (tail.entry.path.as_path(), tail.entry.offset, Some(tail.size));
@@ -132,7 +137,7 @@ impl Core {
             return self.spool.as_ref().is_none_or(|spool| spool.is_complete(&tail.entry.path));
         }
         let left = !tail.matched || tail.unlinked;
-        self.settings.once || (left && now.mono.saturating_sub(tail.active) >= GRACE)
+        self.settings.once || tail.entry.packed || (left && now.mono.saturating_sub(tail.active) >= GRACE)
     }
 
     fn turn(&mut self, tail: &mut Tail, ending: bool, now: Moment) -> std::io::Result<()> {
@@ -174,9 +179,12 @@ impl Core {
                 }
                 Progress::None | Progress::Some => {}
             }
-            if at_end {
+            if at_end && let Some(flaw) = tail.flaw() {
+                self.flawed(tail, &flaw, now);
+            } else if at_end {
                 tail.set_drained();
                 tail.finished = ending && !tail.splitter.is_skipping();
+                tail.release();
             }
             return Ok(());
         }
@@ -188,6 +196,10 @@ impl Core {
         let is_all = at_end && tail.read_at + length(read) == tail.size && !tail.splitter.is_skipping();
         let still = now.mono.saturating_sub(tail.active);
         let Patience { event, line } = self.settings.patience;
+        if let Some(flaw) = tail.flaw().filter(|_| at_end) {
+            // A line that is cut off is none.
+            return Ended { event: self.is_flaw_final(tail, &flaw, now), line: false };
+        }
         Ended {
             event: at_end && (ending || (is_all && still >= event)),
             line: at_end && (ending || (is_all && still >= line)),
@@ -201,6 +213,10 @@ impl Core {
 
     /// What was read is no longer there: the file was truncated or written over. What was read of it stays valid.
     fn changed(&mut self, tail: &mut Tail, now: Moment) -> std::io::Result<()> {
+        if tail.entry.packed && !self.settings.once {
+            self.lose_archive(tail, now);
+            return Ok(());
+        }
         if tail.changed.is_none() && !self.settings.once {
             // Where there is a copy of the old content, a scan finds it.
             tail.changed = Some((self.scans, tail.seen()));
@@ -213,7 +229,8 @@ impl Core {
             offset = old.offset,
             "the file was truncated or written over; it is read from the beginning"
         );
-        let start = self.leave_to_copy(&old, &tail.trail, now);
+        let rest = self.leave_to_copy(&old, &tail.trail, now).or_else(|| self.leave_to_archive(&old, now));
+        let start = rest.unwrap_or(old.offset);
         if seen > start {
             self.lose_cut(&old.path, start, seen, now);
         }

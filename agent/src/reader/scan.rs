@@ -16,8 +16,9 @@ use super::locate::{LISTINGS, Locator, Place, Wanted};
 use super::notes::{self, Loss};
 use crate::files::discover::Match;
 use crate::files::identity::{Key, born};
+use crate::files::input::Input;
 use crate::files::speed::Speed;
-use crate::files::tail::{self, Tail};
+use crate::files::tail::Tail;
 use crate::journal::recovery::{Found, Verdict, judge};
 use crate::journal::state::{Batch, FileEntry, RealPath};
 use crate::settings::Reading;
@@ -30,6 +31,9 @@ use std::path::Path;
 use std::time::Instant;
 
 const MAX_CLOSED: usize = if cfg!(test) { 64 } else { 4096 };
+
+/// Who has been told of so many files has read enough of it.
+pub(super) const MOST_NAMED: usize = 10_000;
 
 impl Core {
     /// Looks up the patterns.
@@ -51,7 +55,8 @@ impl Core {
         self.scan_at = now.mono + self.settings.scan_interval.max(gap);
         self.may_scan_at = now.mono + gap;
         for tail in self.tails.values_mut().filter(|tail| !tail.spooled) {
-            let matches = scan.files.contains_key(&tail.entry.key);
+            let key = &tail.entry.key;
+            let matches = scan.files.contains_key(key) || scan.packed.contains_key(key);
             if tail.matched && !matches {
                 // The application may write to it until it opens the new one, however quiet it has been.
                 tail.active = now.mono;
@@ -59,18 +64,24 @@ impl Core {
             tail.matched = matches;
             tail.fresh = false;
         }
-        for (key, found) in &scan.files {
+        for (key, found) in scan.files.iter().chain(&scan.packed) {
             if let Some(tail) = self.tails.get_mut(key) {
                 if tail.entry.path != found.path {
                     tail.renamed(&found.path, now.mono);
                 }
                 tail.scanned(found.stamp, now.mono);
-            } else if !self.settings.once && !self.is_ignored(*key, found, now) {
+            } else if self.settings.once || self.is_ignored(*key, found, now) {
+                continue;
+            } else if scan.packed.contains_key(key) {
+                self.say_packed(&found.path);
+            } else if self.alone.get(key) != Some(&found.stamp) {
                 self.follow_new(&found.path, now);
             }
         }
+        self.alone.retain(|key, _| scan.files.contains_key(key));
         if first && self.settings.once {
-            let begun = scan.files.iter().filter(|(key, found)| !self.is_ignored(**key, found, now));
+            let inputs = scan.files.iter().chain(&scan.packed);
+            let begun = inputs.filter(|(key, found)| !self.is_ignored(**key, found, now));
             self.pending = begun.map(|(key, found)| (*key, found.clone())).collect();
         }
         self.find_closed(&scan.files, now);
@@ -106,7 +117,8 @@ impl Core {
             return;
         }
         // They have other names by now, or none.
-        let scan = self.patterns.scan(&self.settings.state_dir);
+        let mut scan = self.patterns.scan(&self.settings.state_dir);
+        scan.files.append(&mut scan.packed);
         let wanted = |found: &Match| Wanted { paths: [found.path.clone()].into(), read: true };
         let wanted = moved.iter().map(|(key, found)| (*key, wanted(found))).collect();
         let locator = Locator::new(&scan.files, &wanted, LISTINGS);
@@ -121,7 +133,7 @@ impl Core {
         }
     }
 
-    fn read_once(&mut self, key: Key, found: &Match, file: File, now: Moment) {
+    fn read_once(&mut self, key: Key, found: &Match, file: Input, now: Moment) {
         if let Err(error) = self.follow_file(file, &found.path, None, now) {
             self.missed(key, found, "unreadable", &error.to_string(), now);
         }
@@ -160,7 +172,7 @@ impl Core {
     /// The same with a file that is open already.
     pub(super) fn follow_file(
         &mut self,
-        file: File,
+        file: Input,
         path: &Path,
         service: Option<&str>,
         now: Moment,
@@ -171,6 +183,7 @@ impl Core {
             return Ok(());
         }
         let spooled = service.is_some();
+        let file = if spooled { file.as_plain() } else { file };
         let mut known = None;
         if let Some(entry) = self.known(key) {
             let spooled = spooled || self.settings.is_spooled(&entry.path);
@@ -180,6 +193,13 @@ impl Core {
             }
         } else if !spooled && !self.settings.once {
             known = self.take_renumbered(key, path, &file)?;
+        }
+        let left = match &known {
+            Some(entry) => entry.packed && self.was_read(entry, &file)?,
+            None => !spooled && self.leaves_alone(&file, path)?,
+        };
+        if left {
+            return Ok(());
         }
         // Journaled at first sight, so that it is found again wherever it is moved while no agent runs.
         let real = RealPath::of(path);
@@ -215,6 +235,7 @@ impl Core {
         tail.is_own = self.is_first_run && self.scans <= 1;
         (tail.active, tail.read_on) = (now.mono, now.mono);
         tail.speed = Speed::from(tail.entry.offset, now.mono);
+        self.release_more(&tail);
         if news {
             self.staged_files.insert(key, tail.entry.clone());
         }
@@ -238,6 +259,7 @@ impl Core {
         let detail = "other content stands in its place; what followed, if anything, was not read";
         // A segment goes when all of its lines are settled.
         if !self.settings.is_spooled(&entry.path)
+            && self.leave_to_archive(entry, now).is_none()
             && let Some(loss) = Loss::of_rest(entry, reason, detail)
         {
             self.lose(&loss, now);
@@ -298,10 +320,11 @@ impl Core {
         let keys: Vec<Key> = self.tails.values().filter(finished).map(|tail| tail.entry.key).collect();
         for key in keys {
             let Some(tail) = self.tails.get_mut(&key) else { continue };
-            let left = !tail.matched || tail.unlinked;
+            let left = !tail.matched || tail.unlinked || tail.entry.packed;
             if !self.settings.once {
-                // It was at its end when it had been still for the grace; now it isn't, or matches again.
-                let still = left && now.mono.saturating_sub(tail.active) >= GRACE;
+                // It was at its end when it had been still for the grace; now it isn't, or matches again. What is
+                // compressed doesn't grow.
+                let still = tail.entry.packed || left && now.mono.saturating_sub(tail.active) >= GRACE;
                 if !still || tail.has_news() {
                     tail.finished = false;
                     continue;
@@ -313,7 +336,9 @@ impl Core {
                 self.done.insert(key);
             }
             if tail.unlinked {
+                self.note_archive(&tail.entry, now);
                 self.forget(key);
+                closed = true;
             } else if left {
                 self.staged_files.insert(key, FileEntry { closed_ms: Some(now.unix_ms), ..tail.place() });
                 closed = true;
@@ -342,7 +367,9 @@ impl Core {
             }
         }
         for key in gone {
-            self.tails.remove(&key);
+            if let Some(mut tail) = self.tails.remove(&key) {
+                self.note_archive(&tail.place(), now);
+            }
             self.forget(key);
         }
     }
@@ -412,9 +439,8 @@ impl Core {
         Ok(())
     }
 
-    fn say_once(&mut self, path: &Path, what: &str) {
-        // Bounded: who names more files than this has read enough of it.
-        if self.named.len() < 10_000 && self.named.insert(path.to_path_buf()) {
+    pub(super) fn say_once(&mut self, path: &Path, what: &str) {
+        if self.named.len() < MOST_NAMED && self.named.insert(path.to_path_buf()) {
             tracing::warn!(file = %path.display(), "{what}");
         }
     }
@@ -427,16 +453,25 @@ pub(super) fn is_too_old(settings: &Reading, found: &Match, now: Moment) -> bool
 }
 
 /// Opens for reading; a pipe in a file's place doesn't block.
-pub(super) fn open(path: &Path) -> io::Result<File> {
+pub(super) fn open(path: &Path) -> io::Result<Input> {
     let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
-    File::options().read(true).custom_flags(nonblocking).open(path)
+    Input::of(File::options().read(true).custom_flags(nonblocking).open(path)?)
 }
 
 /// Whether `file` holds the content that the journal knew.
-pub(super) fn judge_file(entry: &FileEntry, file: &File, path: &Path, spooled: bool) -> io::Result<Verdict> {
-    let metadata = file.metadata()?;
-    let head = tail::head(file)?;
-    let before = tail::before(file, entry.offset, entry.guard.len())?;
-    let (size, born) = (metadata.size(), born(&metadata));
+pub(super) fn judge_file(entry: &FileEntry, file: &Input, path: &Path, spooled: bool) -> io::Result<Verdict> {
+    let plain = spooled.then(|| file.as_plain());
+    let file = plain.as_ref().unwrap_or(file);
+    if entry.packed != file.is_packed() {
+        return Ok(Verdict::Replaced);
+    }
+    let (metadata, head) = (file.metadata()?, file.head()?);
+    if entry.packed && entry.closed_ms.is_some() && entry.fingerprint.begins(&head) {
+        // To find its place would be to decompress it, for nothing: it is not read any more.
+        return Ok(Verdict::Same);
+    }
+    let before = file.before(entry.offset, entry.guard.len())?;
+    let size = if entry.packed { entry.offset } else { metadata.size() };
+    let born = born(&metadata);
     Ok(judge(entry, &Found { path, size, born, head: &head, before: &before, spooled }))
 }

@@ -8,7 +8,8 @@ use super::locate::{LISTINGS, Locator};
 use super::recover::{Recovered, Recovery, wanted};
 use super::scan::{is_too_old, open as open_file};
 use crate::files::discover::{Match, Patterns};
-use crate::files::tail::{Tail, before};
+use crate::files::input::Input;
+use crate::files::tail::Tail;
 use crate::handoff::{ReadError, Wake};
 use crate::journal::state::State;
 use crate::journal::{Journal, sync_directory};
@@ -17,6 +18,7 @@ use crate::records::Records;
 use crate::settings::{From, Reading};
 use crate::spool::{self, Bounds, Spool};
 use logweir_proto::line::service_of_path;
+use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
@@ -64,8 +66,15 @@ pub(super) fn open(
     let mut recovered = match &old {
         Some(old) => {
             let locator = Locator::new(&scan.files, &wanted(old), LISTINGS);
-            Recovery { settings: &settings, metrics: &metrics, matched: &scan.files, locator, now }
-                .run(old)?
+            Recovery {
+                settings: &settings,
+                metrics: &metrics,
+                matched: &scan.files,
+                locator,
+                archives: RefCell::default(),
+                now,
+            }
+            .run(old)?
         }
         None => Recovered { state: first_state(&settings, scan.files.values(), now), ..Recovered::default() },
     };
@@ -139,13 +148,14 @@ fn first_state<'a>(settings: &Reading, files: impl Iterator<Item = &'a Match>, n
     }
     for Match { path, .. } in files.filter(|found| !is_too_old(settings, found, now)) {
         let entry = open_file(path).and_then(|file| {
+            if file.compression()?.is_some() {
+                return Ok(None);
+            }
             let offset = end_of_lines(&file)?;
-            Tail::first_entry(&file, path.clone(), service_of_path(path), offset)
+            Tail::first_entry(&file, path.clone(), service_of_path(path), offset).map(Some)
         });
         match entry {
-            Ok(entry) => {
-                state.files.insert(entry.key, entry);
-            }
+            Ok(entry) => state.files.extend(entry.map(|entry| (entry.key, entry))),
             Err(error) => tracing::warn!(file = %path.display(), "cannot read: {error}"),
         }
     }
@@ -153,9 +163,9 @@ fn first_state<'a>(settings: &Reading, files: impl Iterator<Item = &'a Match>, n
 }
 
 /// The end of the last whole line: what is being written just now is written "from now on".
-fn end_of_lines(file: &File) -> io::Result<u64> {
+fn end_of_lines(file: &Input) -> io::Result<u64> {
     let size = file.metadata()?.len();
-    let bytes = before(file, size, UNFINISHED_BYTES)?;
+    let bytes = file.before(size, UNFINISHED_BYTES)?;
     let from = size - crate::batch::length(bytes.len());
     let newline = memchr::memrchr(b'\n', &bytes).map(|at| from + crate::batch::length(at + 1));
     Ok(newline.unwrap_or(if from == 0 { 0 } else { size }))

@@ -1,5 +1,6 @@
 //! The reader, driven step by step; time and the sender are the test's.
 
+mod archives;
 mod copies;
 mod lives;
 mod many;
@@ -270,6 +271,12 @@ fn numbered(range: std::ops::Range<usize>) -> Vec<String> {
 
 fn text<S: AsRef<str>>(lines: &[S]) -> String {
     lines.iter().map(|line| format!("{}\n", line.as_ref())).collect()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
 }
 
 fn delete(path: &Path) {

@@ -1,9 +1,9 @@
 //! Random lives of files and agents, against a plain list of what was written and what became of it.
 //!
 //! Applications write lines in pieces, and keep writing to files that were renamed; files are rotated, copied and
-//! emptied, truncated, linked, deleted; agents are killed (also between any two steps of writing their journal), stopped,
-//! started; batches are acknowledged late and in any order; the disk is full, or files can't be read, for a while; the
-//! clock is set. What must hold at the end is in [`Life::check`].
+//! emptied, compressed, truncated, linked, deleted; agents are killed (also between any two steps of writing their journal),
+//! stopped, started; batches are acknowledged late and in any order; the disk is full, or files can't be read, for a while;
+//! the clock is set. What must hold at the end is in [`Life::check`].
 //!
 //! `./test reader N` runs more of them. `LOGWEIR_READER_CASES` and proptest's own variables work too.
 
@@ -30,6 +30,9 @@ enum Op {
     Delete(usize),
     /// One of those that were rotated.
     DeleteOld(usize),
+    /// One of those that were rotated, if an agent knows it by then: some lines more are written to it, perhaps the agent
+    /// is killed, and it is compressed, and then deleted.
+    Pack(usize, usize, bool),
     Pass(u64),
     /// Long enough for a scan.
     Look,
@@ -61,6 +64,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (slot.clone(), 0_usize..9).prop_map(|(slot, lines)| Op::Truncate(slot, lines)),
         1 => slot.prop_map(Op::Delete),
         1 => (0_usize..3).prop_map(Op::DeleteOld),
+        2 => (0_usize..3, 0_usize..9, any::<bool>()).prop_map(|(index, lines, kill)| Op::Pack(index, lines, kill)),
         4 => prop_oneof![Just(10_u64), Just(600), Just(11_000)].prop_map(Op::Pass),
         4 => Just(Op::Look),
         4 => Just(Op::Take),
@@ -121,6 +125,8 @@ struct Content {
     file_known: bool,
     /// It has no name any more, and the agent that runs holds it open.
     held: bool,
+    /// It is compressed.
+    packed: bool,
     gone: bool,
 }
 
@@ -213,6 +219,7 @@ impl Life {
             known: false,
             file_known: false,
             held: false,
+            packed: false,
             gone: false,
         });
         self.contents.len() - 1
@@ -408,6 +415,44 @@ impl Life {
         }
     }
 
+    /// What was read of it, if anything, is in the journal, so that it is found again by that.
+    fn pack(&mut self, content: usize, lines: usize, kill: bool) {
+        for _ in 0..IN_JOURNAL {
+            self.look();
+        }
+        let what = &self.contents[content];
+        let by_name = what.known || self.kind.matches_old;
+        if !by_name || what.lines.first().is_none_or(|line| line.looks < IN_JOURNAL) {
+            return;
+        }
+        if kill && self.rig.running.is_some() {
+            self.ended();
+        }
+        for slot in 0..SLOTS {
+            if self.slots[slot].content == content {
+                if self.slots[slot].file.is_some() {
+                    self.write(slot, lines);
+                }
+                self.slots[slot].file = None;
+            }
+        }
+        let path = self.contents[content].path.clone();
+        let packed = PathBuf::from(format!("{}.gz", path.display()));
+        std::fs::write(&packed, gzip(&std::fs::read(&path).unwrap())).unwrap();
+        delete(&path);
+        self.contents[content].path = packed;
+        self.contents[content].packed = true;
+    }
+
+    /// Those that were rotated.
+    fn old(&self) -> Vec<usize> {
+        let old = |content: &Content| {
+            let named = content.path.extension().is_some_and(|ext| ext != "log");
+            !content.gone && !content.held && !content.packed && named
+        };
+        (0..self.contents.len()).filter(|at| old(&self.contents[*at])).collect()
+    }
+
     /// Ends the agent, in whatever way.
     fn ended(&mut self) {
         self.rig.kill();
@@ -517,13 +562,13 @@ impl Life {
                 }
             }
             Op::DeleteOld(index) => {
-                let old = |content: &Content| {
-                    !content.gone && !content.held && content.path.extension().is_some_and(|ext| ext != "log")
-                };
-                let old: Vec<usize> =
-                    (0..self.contents.len()).filter(|at| old(&self.contents[*at])).collect();
-                if let Some(content) = old.get(index) {
+                if let Some(content) = self.old().get(index) {
                     self.delete(*content);
+                }
+            }
+            Op::Pack(index, lines, kill) => {
+                if let Some(content) = self.old().get(index) {
+                    self.pack(*content, lines, kill);
                 }
             }
             Op::Pass(ms) => self.pass(ms),

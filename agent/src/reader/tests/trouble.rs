@@ -247,7 +247,7 @@ fn a_file_that_cannot_be_read_is_tried_again_each_second_and_holds_up_no_other()
     let mut rig = Rig::started(|_| {});
     rig.append("a.log", text(&numbered(0..3)));
     rig.drain();
-    let file = only_tail(&mut rig).swap_file(unreadable());
+    let file = only_tail(&mut rig).swap_file(crate::files::input::Input::plain(unreadable()));
     // It is at its end for good, so that it is read without having grown.
     delete(&rig.path("a.log"));
     rig.append("b.log", text(&numbered(3..6)));
@@ -271,7 +271,7 @@ fn with_once_a_file_that_cannot_be_read_is_a_loss_and_the_run_ends() {
     rig.append("a.log", text(&numbered(0..20)));
     rig.start();
     rig.settle_down();
-    let file = only_tail(&mut rig).swap_file(unreadable());
+    let file = only_tail(&mut rig).swap_file(crate::files::input::Input::plain(unreadable()));
     rig.settle_all();
     rig.run(3000);
     rig.settle_all();
