@@ -99,7 +99,8 @@ pub(super) fn rest_of(entry: &FileEntry, known: impl Fn(Key) -> Option<u64>) -> 
         }
         match known(archive.key) {
             None => return Rest::Here(archive),
-            Some(read) if read >= entry.offset => rest = Rest::Known,
+            // Of what was not begun nobody can tell whether it is the same.
+            Some(read) if entry.offset > 0 && read >= entry.offset => rest = Rest::Known,
             Some(_) => {}
         }
     }
