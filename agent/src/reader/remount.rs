@@ -5,10 +5,11 @@
 use super::core::Core;
 use super::scan::judge_file;
 use crate::files::identity::Key;
+use crate::files::input::Input;
 use crate::files::tail::Tail;
 use crate::journal::recovery::Verdict;
 use crate::journal::state::FileEntry;
-use std::fs::File;
+
 use std::io;
 use std::path::Path;
 
@@ -22,7 +23,7 @@ impl Core {
         &mut self,
         key: Key,
         path: &Path,
-        file: &File,
+        file: &Input,
     ) -> io::Result<Option<FileEntry>> {
         let other = |old: &Key| old.inode() == key.inode() && old.device() != key.device();
         let followed =
