@@ -99,7 +99,7 @@ pub(crate) struct Args {
     /// Where files that are there at the first start are read from; later ones, and all with --once, from the beginning
     #[arg(long, value_enum, default_value = "beginning", value_name = "WHERE")]
     pub(crate) from: From,
-    /// Read to the end of the inputs, wait until all is acknowledged, and exit
+    /// Read to the end of the inputs, gzip files too, wait until all is acknowledged, and exit
     #[arg(long)]
     pub(crate) once: bool,
     /// Journal, spool, rejects and losses [default: $STATE_DIRECTORY, for root /var/lib/logweir-agent, else

@@ -69,13 +69,8 @@ struct Rotated {
 /// Rotates it with the real logrotate. With `pauses` the application writes nothing while that runs.
 async fn rotate(mode: &str, pattern: &str, pauses: bool) -> Rotated {
     let (place, collector) = (Place::new(), Collector::start().await);
-    let (log, reopen, config) = (place.path("app.log"), place.path("reopen"), place.path("logrotate.conf"));
-    let script = format!("postrotate\ntouch {}\nendscript", reopen.display());
-    let text = format!("{} {{\nsize 1\nrotate 20\ncompress\n{mode}\n{script}\n}}\n", log.display());
-    std::fs::write(&config, text).unwrap();
-    let mut permissions = std::fs::metadata(&config).unwrap().permissions();
-    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o600);
-    std::fs::set_permissions(&config, permissions).unwrap();
+    let (log, reopen) = (place.path("app.log"), place.path("reopen"));
+    let script = format!("{mode}\npostrotate\ntouch {}\nendscript", reopen.display());
 
     let pattern = place.path(pattern);
     let flags = [
@@ -97,16 +92,28 @@ async fn rotate(mode: &str, pattern: &str, pauses: bool) -> Rotated {
         until("the file is followed", || collector.taken.count() > 100 && collector.taken.newest() > before)
             .await;
         let held = pauses.then(|| writer.pause.lock().unwrap());
-        let known = "/usr/sbin/logrotate";
-        let mut logrotate = Command::new(if Path::new(known).exists() { known } else { "logrotate" });
-        let done =
-            logrotate.arg("--force").arg("--state").arg(place.path("logrotate.state")).arg(&config).output();
-        let done = done.unwrap();
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        logrotate(&place, &script);
         drop(held);
         assert!(ending(&place, "gz").len() + 1 >= round, "after {round}");
     }
     Rotated { written: writer.stop(), place, collector, agent }
+}
+
+/// Rotates `app.log` once with the real logrotate, and compresses what it leaves. `more` are lines of its configuration.
+pub(crate) fn logrotate(place: &Place, more: &str) {
+    let config = place.path("logrotate.conf");
+    let log = place.path("app.log");
+    let text = format!("{} {{\nsize 1\nrotate 20\ncompress\n{more}\n}}\n", log.display());
+    std::fs::write(&config, text).unwrap();
+    let mut permissions = std::fs::metadata(&config).unwrap().permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o600);
+    std::fs::set_permissions(&config, permissions).unwrap();
+    let known = "/usr/sbin/logrotate";
+    let mut logrotate = Command::new(if Path::new(known).exists() { known } else { "logrotate" });
+    let done =
+        logrotate.arg("--force").arg("--state").arg(place.path("logrotate.state")).arg(&config).output();
+    let done = done.unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
 
 fn ending(place: &Place, ending: &str) -> Vec<PathBuf> {
