@@ -10,6 +10,7 @@ mod collector;
 mod collectors;
 mod disks;
 mod ending;
+mod explain;
 mod files;
 mod formats;
 mod metrics;
