@@ -59,6 +59,7 @@ pub(crate) struct Metrics {
     pub(crate) sent_bytes: Counter,
     answers: Family<Status, Counter>,
     pub(crate) retries: Counter,
+    halved: Family<Reason, Counter>,
     held: Family<Reason, Counter<f64, AtomicU64>>,
     pub(crate) in_flight: Gauge,
     /// Collectors that aren't asked just now, since they fail.
@@ -139,6 +140,11 @@ impl Metrics {
         registry.register("events_sent", "Events that the collector has taken", m.events_sent);
         registry.register("sent_bytes", "Bytes of bodies sent, attempts that failed included", m.sent_bytes);
         registry.register("answers", "Attempts by the status of their answer", m.answers);
+        registry.register(
+            "halved",
+            "Batches, and parts of them, that were sent in halves: refused as too large, or too slow for --request-timeout",
+            m.halved,
+        );
         registry.register("retries", "Attempts after the first of a batch", m.retries);
         registry.register_with_unit(
             "held",
@@ -198,6 +204,11 @@ impl Metrics {
     pub(crate) fn answered(&self, status: Option<u16>) {
         let status = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
         self.answers.get_or_create(&Status { status }).inc();
+    }
+
+    /// A batch, or a part of one, was sent in halves.
+    pub(crate) fn halved(&self, reason: &'static str) {
+        self.halved.get_or_create(&Reason { reason }).inc();
     }
 
     /// Sending was held back for so long.

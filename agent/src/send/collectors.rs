@@ -136,6 +136,7 @@ impl Collectors {
 const fn is_its_own(reason: Reason) -> bool {
     match reason {
         Reason::Unreachable
+        | Reason::TimedOut
         | Reason::Error
         | Reason::Draining
         | Reason::Overloaded

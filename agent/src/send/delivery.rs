@@ -3,7 +3,7 @@
 //! ```text
 //! Sealed ─► [ part ] ─► gate ─► attempt ─► policy ─┬─ Settled, RejectAll ─► next part ─► … ─► Settled
 //!              ▲                                   ├─ Hold, Identity ─► the same part again
-//!              └── second half, first half ────────┴─ Halve
+//!              └── second half, first half ────────┴─ Halve; Hold, as it times out again and again
 //! ```
 //!
 //! Invariants: the event with index i of the batch is always sent under SEQ + i, in whatever part; the parts are
@@ -13,27 +13,27 @@
 //! Limits: a batch that must be taken apart (413, 415, rejects) is decoded in memory, up to what it was before
 //! compression; that happens on the runtime's thread, since it is rare and takes milliseconds.
 
+mod parts;
+
 use crate::handoff::{Guidance, Reject, Sealed, Settled};
 use crate::metrics::Metrics;
 use crate::send::collectors::{Asked, Collectors};
+use crate::send::fit::{Fit, TIMEOUTS};
 use crate::send::gate::{Gate, Whose};
 use crate::send::http::{Post, Request};
 use crate::send::pace::Pace;
 use crate::send::policy::{self, Action, Outcome, Reason};
 use crate::send::rate::Rates;
 use crate::send::trace::Trace;
-use bytes::Bytes;
 use jiff::Timestamp;
+use logweir_proto::BatchId;
 use logweir_proto::answer::{ProblemCode, RejectedEvent};
-use logweir_proto::encoding::{self, DecodeError, Encoding};
-use logweir_proto::{BatchId, ndjson};
+use logweir_proto::encoding::{DecodeError, Encoding};
+use parts::{Part, TooLarge};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use thiserror::Error;
 use tokio::sync::watch;
-
-/// The level of halves; the same as the whole batch's.
-const ZSTD_LEVEL: i32 = 3;
 
 /// What all deliveries share.
 #[derive(Debug)]
@@ -49,6 +49,8 @@ pub(crate) struct Shared<P> {
     pub(crate) pace: Pace,
     /// How much a second.
     pub(crate) rates: Rates,
+    /// How large a body.
+    pub(crate) fit: Fit,
     /// What the reading half heeds.
     pub(crate) guidance: Guidance,
     /// Tells when the collectors are others.
@@ -67,6 +69,7 @@ impl<P: Post> Shared<P> {
             identity: AtomicBool::new(false),
             pace: Pace::new(concurrency, guidance.clone()),
             rates: Rates::new(max_rate),
+            fit: Fit::new(),
             guidance,
             target_changed: watch::Sender::new(()),
         })
@@ -77,6 +80,7 @@ impl<P: Post> Shared<P> {
         self.collectors.reset(self.post.collectors());
         self.identity.store(false, Ordering::Relaxed);
         self.rates.forget_told();
+        self.fit.forget();
         self.guidance.set_limits(u64::MAX, u64::MAX);
         self.gate.target_changed();
         self.target_changed.send_replace(());
@@ -103,15 +107,6 @@ pub(crate) enum Damaged {
     Lines { id: BatchId, lines: usize, events: u64 },
     #[error("batch {id} holds numbers past the last one")]
     Numbers { id: BatchId },
-}
-
-/// A run of the batch's events.
-struct Part {
-    /// The index of its first event in the batch.
-    first: usize,
-    events: usize,
-    body: Bytes,
-    encoding: Encoding,
 }
 
 /// Sends a batch until it is settled, however long that takes. Cancelling it loses nothing: it is in the journal.
@@ -145,9 +140,21 @@ impl<P: Post> Delivery<'_, P> {
             if self.shared.identity.load(Ordering::Relaxed) {
                 self.uncompress(&mut part)?;
             }
+            if part.events > 1 && !self.shared.fit.allows(part.body.len()) {
+                left.extend(self.halves(&part, TooLarge::Slow)?);
+                continue;
+            }
+            let mut timeouts = 0;
             loop {
                 let action = self.attempt(&part, &mut tries).await?;
+                let timed_out = matches!(&action, Action::Hold(hold) if hold.reason == Reason::TimedOut);
+                timeouts = if timed_out { timeouts + 1 } else { 0 };
                 match action {
+                    Action::Hold(_)
+                        if part.events > 1 && timeouts >= TIMEOUTS && self.is_too_slow(&part).await =>
+                    {
+                        left.extend(self.halves(&part, TooLarge::Slow)?);
+                    }
                     Action::Hold(hold) => {
                         if hold.reason == Reason::RateLimited {
                             let events = u64::try_from(part.events).unwrap_or(u64::MAX);
@@ -161,7 +168,7 @@ impl<P: Post> Delivery<'_, P> {
                         self.uncompress(&mut part)?;
                         continue;
                     }
-                    Action::Halve => left.extend(self.halves(&part)?),
+                    Action::Halve => left.extend(self.halves(&part, TooLarge::Refused)?),
                     Action::Settled { rejected } => self.settled(&part, &rejected, &mut rejects)?,
                     Action::RejectAll { code, detail } => {
                         self.rejected(&part, code, &detail, &mut rejects)?;
@@ -171,6 +178,15 @@ impl<P: Post> Delivery<'_, P> {
             }
         }
         Ok(rejects)
+    }
+
+    /// Whether it is its size that makes this part time out: something small is answered.
+    async fn is_too_slow(&self, part: &Part) -> bool {
+        let answers = self.shared.post.answers(self.shared.collectors.preferred()).await;
+        if answers {
+            self.shared.fit.is_too_slow(part.body.len());
+        }
+        answers
     }
 
     /// Waits for its turn, asks one collector after the other until one of them says more than that it can't, and tells
@@ -234,12 +250,13 @@ impl<P: Post> Delivery<'_, P> {
         metrics.in_flight.dec();
         metrics.answered(match &outcome {
             Outcome::Answer(answer) => Some(answer.status),
-            Outcome::Failed(_) => None,
+            Outcome::Failed(_) | Outcome::TimedOut(_) => None,
         });
         let asked = policy::Asked { id, events, encoding: part.encoding };
         let action = policy::decide(&asked, &outcome, Timestamp::now());
         if let (Outcome::Answer(answer), Action::Settled { .. }) = (&outcome, &action) {
             self.shared.pace.taken(answer.pressure.unwrap_or(0.0));
+            self.shared.fit.went(part.body.len());
             self.shared.identity.store(part.encoding == Encoding::Identity, Ordering::Relaxed);
         }
         tracing::debug!(batch = %id, trace_id = %self.trace, collector = to, events, attempt = *tries, ?action, "attempted");
@@ -296,63 +313,6 @@ impl<P: Post> Delivery<'_, P> {
         let id = self.id_at(part.first.saturating_add(index))?;
         Ok(Reject { number: id.seq, code: code.to_owned(), detail: detail.to_owned(), event: line.to_vec() })
     }
-
-    /// The two halves, the first one on top.
-    fn halves(&self, part: &Part) -> Result<[Part; 2], Damaged> {
-        let plain = self.plain(part)?;
-        let lines = self.lines(part, &plain)?;
-        let middle = part.events / 2;
-        let half = |first: usize, lines: &[&[u8]]| {
-            let plain = joined(lines);
-            let body = match part.encoding {
-                Encoding::Identity => plain,
-                Encoding::Zstd | Encoding::Gzip => encoding::encode_zstd(&plain, ZSTD_LEVEL),
-            };
-            Part { first, events: lines.len(), body: body.into(), encoding: part.encoding }
-        };
-        let batch = self.id_of(part)?;
-        tracing::info!(%batch, trace_id = %self.trace, events = part.events, "too large for the collector; sending its halves");
-        Ok([half(part.first + middle, &lines[middle..]), half(part.first, &lines[..middle])])
-    }
-
-    fn uncompress(&self, part: &mut Part) -> Result<(), Damaged> {
-        part.body = self.plain(part)?.into();
-        part.encoding = Encoding::Identity;
-        Ok(())
-    }
-
-    fn plain(&self, part: &Part) -> Result<Vec<u8>, Damaged> {
-        let limit = usize::try_from(self.sealed.plain_bytes).unwrap_or(usize::MAX);
-        encoding::decode(part.encoding, &part.body, limit)
-            .map_err(|source| Damaged::Decode { id: self.sealed.id, source })
-    }
-
-    fn lines<'b>(&self, part: &Part, plain: &'b [u8]) -> Result<Vec<&'b [u8]>, Damaged> {
-        let lines: Vec<&[u8]> = ndjson::lines(plain).collect();
-        if lines.len() == part.events {
-            return Ok(lines);
-        }
-        Err(Damaged::Lines { id: self.sealed.id, lines: lines.len(), events: self.sealed.events })
-    }
-
-    fn id_of(&self, part: &Part) -> Result<BatchId, Damaged> {
-        self.id_at(part.first)
-    }
-
-    fn id_at(&self, index: usize) -> Result<BatchId, Damaged> {
-        let BatchId { producer, seq } = self.sealed.id;
-        let seq = u64::try_from(index).ok().and_then(|index| seq.plus(index));
-        Ok(BatchId { producer, seq: seq.ok_or(Damaged::Numbers { id: self.sealed.id })? })
-    }
-}
-
-fn joined(lines: &[&[u8]]) -> Vec<u8> {
-    let mut body = Vec::with_capacity(lines.iter().map(|line| line.len() + 1).sum());
-    for line in lines {
-        body.extend_from_slice(line);
-        body.push(b'\n');
-    }
-    body
 }
 
 #[cfg(test)]

@@ -48,6 +48,9 @@ pub(crate) trait Post: Send + Sync + 'static {
     /// Whether there are credentials in files, which may become others.
     fn has_credentials(&self) -> bool;
 
+    /// Whether this collector answers anything at all to a question without a body.
+    fn answers(&self, to: usize) -> impl Future<Output = bool> + Send;
+
     /// Looks for new credentials, and says whether there are any.
     fn new_credentials(&self) -> impl Future<Output = bool> + Send;
 }
@@ -153,6 +156,11 @@ impl Way {
         }
     }
 
+    fn ask_limits(&self, to: usize) -> Option<RequestBuilder> {
+        let (_, url) = self.urls.get(to)?;
+        Some(self.identified(self.client.get().get(url.clone())).timeout(self.request_timeout))
+    }
+
     fn identified(&self, builder: RequestBuilder) -> RequestBuilder {
         match &self.token {
             Some(token) => builder.header(AUTHORIZATION, token.header()),
@@ -171,15 +179,19 @@ impl Post for Http {
         let limit = way.request_timeout;
         match tokio::time::timeout(limit, way.attempt(to, request)).await {
             Ok(outcome) => outcome,
-            Err(_) => Outcome::Failed(format!("no answer within {}", humantime::format_duration(limit))),
+            Err(_) => Outcome::TimedOut(format!("no answer within {}", humantime::format_duration(limit))),
+        }
+    }
+
+    async fn answers(&self, to: usize) -> bool {
+        match self.way().ask_limits(to) {
+            Some(request) => request.send().await.is_ok(),
+            None => false,
         }
     }
 
     async fn limits(&self, to: usize) -> Option<OwnLimits> {
-        let way = self.way();
-        let (_, url) = way.urls.get(to)?;
-        let builder = way.identified(way.client.get().get(url.clone())).timeout(way.request_timeout);
-        match builder.send().await {
+        match self.way().ask_limits(to)?.send().await {
             Ok(response) if response.status().is_success() => {
                 OwnLimits::parse(&read(response, limits::MAX_BYTES).await.body?)
             }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! policy (pure): what an answer means · voice (pure): when to speak · retry_after (pure) · gate: what one is told,
-//! all heed · collectors: which one is asked · pace: how many at a time · delivery: one batch until it is settled ·
+//! all heed · collectors: which one is asked · pace: how many at a time · fit: how large a body · delivery: one batch until it is settled ·
 //! client, http, token, trace, rate
 //!
 //! Invariants: each batch that came in is reported once; reporting never keeps the sender from taking batches in, so
@@ -17,6 +17,7 @@
 pub(crate) mod client;
 mod collectors;
 pub(crate) mod delivery;
+pub(crate) mod fit;
 pub(crate) mod gate;
 pub(crate) mod http;
 mod limits;

@@ -34,8 +34,10 @@ pub(crate) struct Asked {
 pub(crate) enum Outcome {
     /// At least status and headers came.
     Answer(Answer),
-    /// Nothing that could be read: refused, reset, timed out; with what the system says.
+    /// Nothing that could be read: refused, reset; with what the system says.
     Failed(String),
+    /// Nothing within the time that an attempt may take.
+    TimedOut(String),
 }
 
 /// An answer.
@@ -64,6 +66,8 @@ pub(crate) enum Reason {
     Configuration,
     /// No answer.
     Unreachable,
+    /// No answer within `--request-timeout`.
+    TimedOut,
     /// An answer that is none of the interface: 5xx, half of one, something else's.
     Error,
 }
@@ -80,6 +84,7 @@ impl Reason {
             Reason::Forbidden => "forbidden",
             Reason::Configuration => "configuration",
             Reason::Unreachable => "unreachable",
+            Reason::TimedOut => "timeout",
             Reason::Error => "error",
         }
     }
@@ -142,6 +147,7 @@ pub(crate) fn decide(asked: &Asked, outcome: &Outcome, now: Timestamp) -> Action
     let answer = match outcome {
         Outcome::Answer(answer) => answer,
         Outcome::Failed(detail) => return hold(Reason::Unreachable, Wait::Backoff, detail.clone()),
+        Outcome::TimedOut(detail) => return hold(Reason::TimedOut, Wait::Backoff, detail.clone()),
     };
     let said = answer.body.as_deref().and_then(|body| serde_json::from_slice::<Problem>(body).ok());
     let told_ms = said.as_ref().and_then(|said| said.retry_after_ms);

@@ -93,6 +93,8 @@ pub(crate) struct Scripted {
     pub(crate) looks: AtomicUsize,
     /// What it says of its limits.
     limits: Option<OwnLimits>,
+    /// Whether it answers what is small.
+    answers: bool,
 }
 
 impl Scripted {
@@ -114,6 +116,7 @@ impl Scripted {
             has_credentials: AtomicBool::new(false),
             looks: AtomicUsize::new(0),
             limits: None,
+            answers: true,
         })
     }
 
@@ -130,6 +133,11 @@ impl Scripted {
     /// At most so many events a second.
     pub(crate) fn at_most(self: Arc<Self>, events_per_s: u64) -> Arc<Self> {
         Arc::new(Self { max_rate: Some(events_per_s), ..Arc::into_inner(self).unwrap() })
+    }
+
+    /// It answers nothing at all.
+    pub(crate) fn mute(self: Arc<Self>) -> Arc<Self> {
+        Arc::new(Self { answers: false, ..Arc::into_inner(self).unwrap() })
     }
 
     /// It says this of its limits.
@@ -176,6 +184,10 @@ impl Post for Arc<Scripted> {
 
     fn has_credentials(&self) -> bool {
         self.has_credentials.load(Ordering::Relaxed)
+    }
+
+    async fn answers(&self, _: usize) -> bool {
+        self.answers
     }
 
     async fn new_credentials(&self) -> bool {

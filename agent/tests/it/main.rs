@@ -20,5 +20,6 @@ mod process;
 mod reload;
 mod resend;
 mod rules;
+mod slow;
 mod status;
 mod stdin;

@@ -1,6 +1,7 @@
 use super::*;
 use crate::send::policy::Answer;
-use crate::send::testing::{Scripted, answer, batch, line, problem, settle};
+use crate::send::testing::{Scripted, Sent, answer, batch, line, problem, settle};
+use bytes::Bytes;
 use logweir_proto::answer::Problem;
 use tokio::time::Instant;
 
@@ -164,4 +165,82 @@ async fn a_body_that_is_not_what_was_numbered_stops_the_agent() {
     garbled.body = Bytes::from_static(b"not zstd");
     let error = deliver(Scripted::new(|_| answer(415, "")).shared(), garbled).await.unwrap_err();
     assert!(matches!(error, Damaged::Decode { .. }), "{error}");
+}
+
+fn timed_out() -> Outcome {
+    Outcome::TimedOut("no answer within 30s".into())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_times_out_again_and_again_goes_in_halves_and_later_ones_at_once() {
+    let first = batch(1, 4_000);
+    // A quarter of it comes through, and a half doesn't.
+    let carries = first.body.len() * 2 / 5;
+    let post = Scripted::new(
+        move |request| {
+            if request.body.len() > carries { timed_out() } else { settle(request, &[]) }
+        },
+    );
+    let shared = post.shared();
+    deliver(Arc::clone(&shared), first).await.unwrap();
+    let sent = post.sent();
+    let mut carried = Vec::new();
+    for request in &sent {
+        assert_eq!(request.id.seq.get(), request.numbers()[0], "named by its first number");
+        if request.body.len() <= carries {
+            carried.extend(request.numbers());
+        }
+    }
+    assert!(carried.into_iter().eq(1..=4_000));
+    let failed = |sent: &[Sent]| sent.iter().filter(|r| r.body.len() > carries).count();
+    let learning = failed(&sent);
+    assert!(
+        (2..=6).contains(&learning),
+        "two for each halving, and the parts beside it are halved at once: {learning}"
+    );
+    deliver(shared, batch(4_001, 4_000)).await.unwrap();
+    assert_eq!(failed(&post.sent()), learning, "the next one isn't tried whole");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_timeout_alone_or_a_collector_that_answers_nothing_halves_nothing() {
+    for (post, failures) in [
+        (
+            Scripted::new(
+                |request| if request.attempt % 2 == 0 { timed_out() } else { settle(request, &[]) },
+            ),
+            1,
+        ),
+        (
+            Scripted::new(|request| if request.attempt < 20 { timed_out() } else { settle(request, &[]) })
+                .mute(),
+            20,
+        ),
+        (
+            Scripted::new(|request| match request.attempt {
+                0 | 2 => timed_out(),
+                1 | 3 => Outcome::Failed("reset".into()),
+                _ => settle(request, &[]),
+            }),
+            4,
+        ),
+    ] {
+        delivered(Arc::clone(&post), batch(1, 10)).await;
+        let sent = post.sent();
+        assert_eq!(sent.len(), failures + 1);
+        assert!(sent.iter().all(|request| request.numbers().len() == 10));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_single_event_is_tried_for_ever() {
+    let post = Scripted::new(|request| {
+        let numbers = request.numbers();
+        if numbers.contains(&3) && request.attempt < 50 { timed_out() } else { settle(request, &[]) }
+    });
+    let settled = delivered(Arc::clone(&post), batch(1, 4)).await;
+    assert!(settled.rejects.is_empty());
+    assert_eq!(post.sent().last().unwrap().numbers(), [4]);
+    // Before that twice the whole, once the first half, and twice the second one.
+    assert_eq!(post.sent().iter().filter(|request| request.numbers() == [3]).count(), 51 - 5);
 }

@@ -95,7 +95,7 @@ enum End {
 fn whole(outcome: Outcome) -> Answer {
     match outcome {
         Outcome::Answer(answer) => answer,
-        Outcome::Failed(error) => panic!("{error}"),
+        Outcome::Failed(error) | Outcome::TimedOut(error) => panic!("{error}"),
     }
 }
 
@@ -189,7 +189,7 @@ async fn an_answer_that_drips_ends_at_the_deadline() {
     for part in [&b""[..], b"HTTP/1.1 202 Accepted\r\ncontent-length: 100\r\n\r\n{"] {
         let (outcome, _) = exchange(short, part, End::Stay).await;
         match outcome {
-            Outcome::Failed(error) => assert_eq!(error, "no answer within 200ms"),
+            Outcome::TimedOut(error) => assert_eq!(error, "no answer within 200ms"),
             answer => panic!("{answer:?}"),
         }
     }

@@ -81,6 +81,8 @@ fn whatever_a_proxy_says_no_event_is_given_up() {
     }
     let failed = decide(&asked(3), &Outcome::Failed("refused".into()), NOW.parse().unwrap());
     assert_eq!(short(&failed), "hold unreachable backoff");
+    let timed_out = decide(&asked(3), &Outcome::TimedOut("no answer".into()), NOW.parse().unwrap());
+    assert_eq!(short(&timed_out), "hold timeout backoff");
 }
 
 #[test]
