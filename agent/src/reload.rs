@@ -20,8 +20,11 @@ use logweir_telemetry::watched::{FileMetrics, Marks, Watched};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
+/// How often the file is looked at.
+const LOOK: Duration = Duration::from_secs(1);
 /// The name of the remark in `/readyz`.
 const REMARK: &str = "config";
 /// The keys that are no flags: the paths, and stdin among them.
@@ -150,6 +153,7 @@ pub(crate) fn watched(config: Config, targets: Targets, readiness: Readiness) ->
         remark: REMARK,
         paths,
         seen,
+        every: LOOK,
         load: Arc::new(move || reload.load()),
         metrics: files,
         readiness,

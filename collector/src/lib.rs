@@ -135,6 +135,7 @@ fn watched_quotas(shared: &Arc<Shared>, path: PathBuf, readiness: Readiness) -> 
         remark: "quotas_file",
         paths: vec![path],
         seen,
+        every: watched::LOOK,
         load: Arc::new(load),
         metrics,
         readiness,

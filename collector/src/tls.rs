@@ -13,7 +13,7 @@ pub(crate) mod names;
 use crate::config::TransportArgs;
 use crate::metrics::Metrics;
 use logweir_telemetry::admin::Readiness;
-use logweir_telemetry::watched::{Marks, Watched};
+use logweir_telemetry::watched::{LOOK, Marks, Watched};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -89,6 +89,7 @@ impl Tls {
             remark: REMARK,
             paths: self.files.paths(),
             seen: self.seen.clone(),
+            every: LOOK,
             load: Arc::new(load),
             metrics: metrics.tls_files.clone(),
             readiness,

@@ -3,7 +3,7 @@
 use crate::auth::Tokens;
 use crate::metrics::Metrics;
 use logweir_telemetry::admin::Readiness;
-use logweir_telemetry::watched::{self, Marks, Watched};
+use logweir_telemetry::watched::{self, LOOK, Marks, Watched};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -53,6 +53,7 @@ impl TokensFile {
             remark: REMARK,
             paths: vec![self.path.clone()],
             seen: self.seen.clone(),
+            every: LOOK,
             load: Arc::new(load),
             metrics: metrics.tokens_file.clone(),
             readiness,

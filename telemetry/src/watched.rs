@@ -16,17 +16,17 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-/// How often the files are looked at. That costs one `stat` each.
-const LOOK: Duration = Duration::from_millis(500);
+/// How often files are usually looked at. That costs one `stat` each.
+pub const LOOK: Duration = Duration::from_millis(500);
 /// So long after a change it is read: whoever writes several files, or one in several steps, may be done by then.
 const SETTLE: Duration = Duration::from_millis(200);
 /// Far more than anyone writes; a larger file is a mistake, and would be read into memory.
 const MAX_BYTES: u64 = 64 << 20;
-/// After so many looks at a file that can't be read, it is tried again although it hasn't changed.
-const TRY_AGAIN: u32 = 20;
+/// So long after a file couldn't be read, it is tried again although it hasn't changed.
+const TRY_AGAIN: Duration = Duration::from_secs(10);
 
 /// What shows that a file has changed; `None` when it isn't there.
 type Mark = Option<(i64, i64, i64, i64, u64, u64)>;
@@ -98,6 +98,8 @@ pub struct Watched {
     pub paths: Vec<PathBuf>,
     /// As they were before they were first read.
     pub seen: Marks,
+    /// How often they are looked at.
+    pub every: Duration,
     /// What is done when they change.
     pub load: Load,
     /// What is measured of them.
@@ -110,15 +112,14 @@ impl Watched {
     /// Looks after the files until `stop`, and reads them again too each time that `reload` changes.
     pub async fn run(mut self, mut reload: watch::Receiver<()>, stop: CancellationToken) {
         let mut trouble: Option<String> = None;
-        let mut looks = 0;
+        let mut tried = Instant::now();
         loop {
             let asked = tokio::select! {
                 () = stop.cancelled() => return,
-                () = sleep(LOOK) => false,
+                () = sleep(self.every), if !self.paths.is_empty() => false,
                 Ok(()) = reload.changed() => true,
             };
-            looks += 1;
-            let overdue = trouble.is_some() && looks >= TRY_AGAIN;
+            let overdue = trouble.is_some() && tried.elapsed() >= TRY_AGAIN;
             let changed = self.look().await.is_some_and(|now| now != self.seen);
             if !(asked || changed || overdue) {
                 continue;
@@ -126,7 +127,7 @@ impl Watched {
             if changed {
                 sleep(SETTLE).await;
             }
-            looks = 0;
+            tried = Instant::now();
             let Some(now) = self.look().await else { continue };
             self.seen = now;
             let load = Arc::clone(&self.load);
