@@ -21,8 +21,10 @@ const WORK: Work = Work { steps: (400, 20_000), memory: (200, 20_000) };
 /// What a program that wrote this state again would read.
 fn again(state: &State) -> State {
     let mut bytes = format::header();
-    let snapshot = serde_json::to_vec(&state.snapshot()).expect("a state is JSON");
-    format::push(&mut bytes, &snapshot).expect("it is small");
+    for part in state.snapshot() {
+        let part = serde_json::to_vec(&part).expect("a state is JSON");
+        format::push(&mut bytes, &part).expect("it is small");
+    }
     replay(&bytes).expect("what was written is read")
 }
 

@@ -120,7 +120,7 @@ pub(crate) enum Wake {
     Settled(Settled),
     /// A name came or went in a watched folder, or stdin brought something: look sooner than the next scan.
     Look,
-    /// A file in a watched folder has grown.
+    /// A file in a watched folder has grown; which one stands beside.
     Grown,
     /// Other settings, which are valid.
     Settings(Box<Reading>),

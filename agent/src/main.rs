@@ -40,6 +40,9 @@ use std::time::Duration;
 /// How long threads that hang in the operating system may keep the process.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
+/// The reader, a look at the files of TLS and token, and some that hang in the operating system.
+const BLOCKING_THREADS: usize = 8;
+
 fn main() -> ExitCode {
     let config = match Config::of_process() {
         Ok(config) => config,
@@ -125,8 +128,12 @@ fn check(settings: &Settings) -> Result<Exit, AgentError> {
 }
 
 fn run(settings: Settings, config: Config, level: Level) -> Result<Exit, AgentError> {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(AgentError::Runtime)?;
+    // Sending needs no second thread beside the reader's: each one more would cost memory and wake-ups.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build()
+        .map_err(AgentError::Runtime)?;
     let result = runtime.block_on(agent::run(settings, config, level));
     // A read of stdin can't be interrupted; it must not keep the process.
     runtime.shutdown_timeout(LAST_WAIT);

@@ -73,6 +73,8 @@ pub(crate) struct Metrics {
     pub(crate) state_writable: Gauge,
     pub(crate) files: Gauge,
     pub(crate) open_files: Gauge,
+    /// How often all patterns and files were looked up.
+    pub(crate) scans: Counter,
     behind: Family<OfFile, Gauge>,
     rejects: Family<Reason, Counter>,
     lost_bytes: Family<Reason, Counter>,
@@ -176,6 +178,7 @@ impl Metrics {
         );
         registry.register("files", "Files that are followed", m.files);
         registry.register("open_files", "Files and segments of the spool that are open", m.open_files);
+        registry.register("scans", "How often all patterns and files were looked up", m.scans);
         registry.register("behind_bytes", "Bytes of a file that are not yet read", m.behind);
         registry.register("rejects", "Events and lines that went to the rejects file, by reason", m.rejects);
         registry.register(

@@ -21,7 +21,9 @@ use super::identity::{Key, Stamp};
 use globset::{Glob, GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsStr;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 const MAX_ALTERNATIVES: usize = 1024;
 const MAX_DEPTH: usize = 40;
@@ -102,6 +104,39 @@ pub(crate) struct Scan {
     pub(crate) folders: BTreeSet<PathBuf>,
     /// What can't be followed, and why; each is worth one line in the log.
     pub(crate) passed_over: BTreeMap<PathBuf, String>,
+    /// Each folder that was or would have been listed, as it was just before.
+    pub(crate) marks: BTreeMap<PathBuf, Option<Mark>>,
+    /// Whether all that was found lies in these folders under its own and only name.
+    pub(crate) plain: bool,
+    /// When the scan began, in Unix nanoseconds.
+    pub(crate) begun: i128,
+}
+
+/// What changes whenever a name comes into a folder or goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) key: Key,
+    /// In Unix nanoseconds.
+    modified: i128,
+}
+
+impl Mark {
+    /// Of the folder of that name; `None` where there is none.
+    pub(crate) fn of(folder: &Path) -> Option<Self> {
+        std::fs::metadata(folder).ok().as_ref().map(Self::from)
+    }
+
+    /// Whether it was last changed so long before that time (in Unix nanoseconds).
+    pub(crate) fn is_older_than(&self, time: i128, by: Duration) -> bool {
+        let by = i128::try_from(by.as_nanos()).unwrap_or(i128::MAX);
+        self.modified.saturating_add(by) <= time
+    }
+}
+
+impl From<&std::fs::Metadata> for Mark {
+    fn from(metadata: &std::fs::Metadata) -> Self {
+        Self { key: Key::of(metadata), modified: Stamp::of(metadata).modified }
+    }
 }
 
 impl Patterns {
@@ -143,14 +178,18 @@ impl Patterns {
 
     /// Finds what matches now, except below `state`.
     pub(crate) fn scan(&self, state: &Path) -> Scan {
-        let mut scan = Scan::default();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let begun = now.ok().and_then(|now| i128::try_from(now.as_nanos()).ok()).unwrap_or(0);
+        let mut scan = Scan { plain: true, begun, ..Scan::default() };
         let exclude = &self.exclude;
         let real = std::fs::canonicalize(state).unwrap_or_else(|_| state.to_path_buf());
         let is_state = |path: &Path| std::fs::canonicalize(path).is_ok_and(|path| path.starts_with(&real));
         for path in &self.literal {
             if let Some(parent) = path.parent() {
+                scan.mark(parent);
                 scan.folders.insert(parent.to_path_buf());
             }
+            scan.plain &= !path.is_symlink();
             match std::fs::metadata(path) {
                 Ok(metadata) if metadata.is_file() => {
                     if !is_state(path) && !exclude.has(path) {
@@ -179,6 +218,15 @@ impl Patterns {
     }
 }
 
+impl Scan {
+    /// Marks the folder as it is before it is listed for the first time.
+    fn mark(&mut self, folder: &Path) -> Option<Mark> {
+        let mark = Mark::of(folder);
+        self.marks.entry(folder.to_path_buf()).or_insert(mark);
+        mark
+    }
+}
+
 /// One tree, on its way down.
 struct Walk<'a> {
     scan: &'a mut Scan,
@@ -191,8 +239,7 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn walk(&mut self, folder: &Path, levels: &[Level], depth: usize) {
-        let Ok(metadata) = std::fs::metadata(folder) else { return };
-        let key = Key::of(&metadata);
+        let Some(Mark { key, .. }) = self.scan.mark(folder) else { return };
         if depth > MAX_DEPTH
             || self.seen.contains(&(key, None))
             || !self.seen.insert((key, Some(levels.len())))
@@ -207,6 +254,8 @@ impl Walk<'_> {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
             Err(error) => {
+                // When it can be read is seen in no folder.
+                self.scan.plain = false;
                 self.scan.passed_over.insert(folder.to_path_buf(), error.to_string());
                 return;
             }
@@ -224,6 +273,8 @@ impl Walk<'_> {
             if !wanted || self.exclude.has(&path) {
                 continue;
             }
+            // What happens behind a link is not seen in this folder.
+            self.scan.plain &= entry.file_type().is_ok_and(|kind| !kind.is_symlink());
             // A name that is gone already, or a link to nowhere.
             let Ok(metadata) = std::fs::metadata(&path) else { continue };
             match next {
@@ -244,6 +295,8 @@ impl Scan {
                 "its name says that it is compressed, and not with gzip alone; nothing else can be read";
             self.passed_over.insert(path.to_path_buf(), why.to_owned());
         } else if metadata.is_file() {
+            // Whoever writes under another name is not told here.
+            self.plain &= metadata.nlink() < 2;
             let files = if is_packed(path) { &mut self.packed } else { &mut self.files };
             let found = || Match { path: path.to_path_buf(), stamp: Stamp::of(metadata) };
             files.entry(Key::of(metadata)).or_insert_with(found);

@@ -187,11 +187,8 @@ impl Journal {
         if self.failing() {
             return Err(failed());
         }
-        let mut bytes = format::header();
-        push(&mut bytes, &self.state.snapshot())?;
-        let len = u64::try_from(bytes.len()).map_err(io::Error::other)?;
         let (temporary, begun) = (self.path.with_extension("new"), Instant::now());
-        let file = self.replace(&temporary, &bytes).inspect_err(|_| {
+        let (file, len) = self.replace(&temporary).inspect_err(|_| {
             // Best effort: the next attempt begins by truncating it.
             if !is_dead() {
                 drop(std::fs::remove_file(&temporary));
@@ -233,11 +230,20 @@ impl Journal {
         self.goes_on()
     }
 
-    /// Temp file, fsync, rename, fsync of the directory. The file is open for appending.
-    fn replace(&self, temporary: &Path, bytes: &[u8]) -> io::Result<File> {
+    /// Temp file, fsync, rename, fsync of the directory. The file is open for appending, and has so many bytes.
+    fn replace(&self, temporary: &Path) -> io::Result<(File, u64)> {
         let mut file = File::options().write(true).create(true).truncate(true).open(temporary)?;
         self.goes_on()?;
-        file.write_all(bytes)?;
+        let (mut bytes, mut len) = (format::header(), 0);
+        // Record by record: there may be ten thousand files.
+        for part in self.state.snapshot() {
+            push(&mut bytes, &part)?;
+            file.write_all(&bytes)?;
+            len += bytes.len();
+            bytes.clear();
+        }
+        file.write_all(&bytes)?;
+        let len = u64::try_from(len + bytes.len()).map_err(io::Error::other)?;
         self.goes_on()?;
         file.sync_all()?;
         self.goes_on()?;
@@ -245,7 +251,7 @@ impl Journal {
         self.goes_on()?;
         sync_directory(self.path.parent().unwrap_or(Path::new(".")))?;
         self.goes_on()?;
-        Ok(file)
+        Ok((file, len))
     }
 
     /// Between two steps: an error where a test makes the disk full or kills the process there.

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Pure. Invariants: a batch's pieces hold exactly its events, in the order of their numbers; no batch is sealed
-//! twice; one record is applied whole or, when it is torn, not at all. A snapshot is a record on an empty state.
+//! twice; one record is applied whole or, when it is torn, not at all. A snapshot is records on an empty state: they
+//! stand in a file that was durable before it got its name, so none of them is torn.
 
 use crate::files::identity::{Checksum, Key, hex};
 use crate::files::trail::Trail;
@@ -193,6 +194,9 @@ impl Delta {
     }
 }
 
+/// How many files are in one record of a snapshot.
+const FILES: usize = 32;
+
 /// All that the journal knows.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct State {
@@ -224,13 +228,16 @@ impl State {
         Ok(())
     }
 
-    /// One record that gives this state when it is applied to an empty one.
-    pub(crate) fn snapshot(&self) -> Delta {
-        Delta {
-            sealed: self.batches.values().cloned().collect(),
-            files: self.files.values().cloned().collect(),
-            ..Delta::default()
-        }
+    /// Records that give this state when they are applied to an empty one, each of them small.
+    pub(crate) fn snapshot(&self) -> impl Iterator<Item = Delta> {
+        let sealed =
+            self.batches.values().map(|batch| Delta { sealed: vec![batch.clone()], ..Delta::default() });
+        let mut files = self.files.values();
+        let files = std::iter::from_fn(move || {
+            let part: Vec<FileEntry> = files.by_ref().take(FILES).cloned().collect();
+            (!part.is_empty()).then(|| Delta { files: part, ..Delta::default() })
+        });
+        sealed.chain(files)
     }
 }
 

@@ -12,6 +12,7 @@
 
 use super::Next;
 use super::dropped::Dropping;
+use super::skim::Skim;
 use crate::batch::Batcher;
 use crate::files::discover::{Match, Patterns};
 use crate::files::identity::{Key, Stamp};
@@ -118,6 +119,8 @@ pub(crate) struct Core {
     pub(super) named: BTreeSet<PathBuf>,
     /// Files that match and are left alone, since they were found to be compressed when they looked so.
     pub(super) alone: BTreeMap<Key, Stamp>,
+    /// Whether all must be looked up.
+    pub(super) skim: Skim,
     /// The folders to be watched, after each scan.
     pub(super) folders: Option<BTreeSet<PathBuf>>,
 
@@ -193,6 +196,7 @@ impl Core {
             found_change: false,
             named: BTreeSet::new(),
             alone: BTreeMap::new(),
+            skim: Skim::default(),
             folders: None,
             batcher,
             moved: BTreeMap::new(),
@@ -221,9 +225,12 @@ impl Core {
     pub(crate) fn handle(&mut self, wake: Wake, now: Moment) {
         match wake {
             Wake::Settled(settled) => self.settling.push_back(settled),
-            Wake::Look => self.scan_at = self.scan_at.min(now.mono.max(self.may_scan_at)),
+            Wake::Look => {
+                self.skim.force();
+                self.scan_at = self.scan_at.min(now.mono.max(self.may_scan_at));
+            }
             Wake::Settings(settings) => self.take_settings(*settings, now),
-            // Files that are open are looked at with each step.
+            // Which ones stands in what the watcher has heard.
             Wake::Grown => {}
             Wake::Report(reply) => {
                 // Whoever asked may have gone.
@@ -252,7 +259,7 @@ impl Core {
         let mut busy = false;
         if self.mode == Mode::Reading {
             // Also while reading stands still, so that a file is held before it can vanish.
-            if self.scan_at <= now.mono {
+            if self.scan_at <= now.mono && !self.skim(now) {
                 self.scan(now);
             }
             self.follow_pending(now);

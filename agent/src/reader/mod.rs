@@ -23,6 +23,7 @@ mod report;
 mod round;
 mod scan;
 mod settings;
+mod skim;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -97,9 +98,11 @@ impl Reader {
             while let Ok(wake) = self.wakes.try_recv() {
                 self.core.handle(wake, now);
             }
+            self.core.told(self.watch.told.take());
             let next = self.core.step(now);
             if let Some(folders) = self.core.folders.take() {
-                self.watch.folders(&folders);
+                let told = self.watch.folders(&folders);
+                self.core.skim.set_told(told);
             }
             self.hand_over(&sealed, now);
             tell(self.core.condition());

@@ -37,6 +37,9 @@ impl Core {
             if turns == TURNS {
                 return true;
             }
+            if self.tails.get(&key).is_some_and(|tail| self.is_quiet(tail)) {
+                continue;
+            }
             // The tail is out of the map during its turn, which needs all the rest.
             let Some(mut tail) = self.tails.remove(&key) else { continue };
             let waits = tail.entry.packed && tail.error.is_none() && !decoding.contains(&key);
@@ -60,12 +63,14 @@ impl Core {
             }
             self.tails.insert(key, tail);
         }
+        self.looked_at_all();
         turns > 0
     }
 
     /// One file's turn, if it has something new. Whether it has had it.
     fn look_and_read(&mut self, tail: &mut Tail, now: Moment) -> std::io::Result<bool> {
         let ending = self.is_ending(tail, now);
+        self.look_where_told(tail, now);
         if tail.is_open() {
             tail.look(now.mono)?;
         }

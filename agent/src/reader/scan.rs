@@ -40,8 +40,9 @@ impl Core {
     pub(super) fn scan(&mut self, now: Moment) {
         let first = self.scans == 0;
         self.scans += 1;
+        self.metrics.scans.inc();
         let begun = Instant::now();
-        let scan = self.patterns.scan(&self.settings.state_dir);
+        let mut scan = self.patterns.scan(&self.settings.state_dir);
         let gap = self.pace.after(begun.elapsed());
         if gap > self.settings.scan_interval && !std::mem::replace(&mut self.scans_are_slow, true) {
             tracing::warn!(
@@ -85,6 +86,7 @@ impl Core {
             self.pending = begun.map(|(key, found)| (*key, found.clone())).collect();
         }
         self.find_closed(&scan.files, now);
+        self.scanned(&mut scan, now);
         self.open_grown(now);
         self.make_disk_room(now);
         for (path, why) in scan.passed_over {

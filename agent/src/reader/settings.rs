@@ -44,6 +44,7 @@ impl Core {
         }
         self.leave_unnamed(&old_patterns, now);
         self.named.clear();
+        self.skim.force();
         self.scan_at = now.mono;
     }
 

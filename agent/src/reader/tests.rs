@@ -9,6 +9,7 @@ mod recovery;
 mod rotation;
 mod rules;
 mod settings;
+mod skim;
 mod stdin;
 mod trouble;
 

@@ -7,6 +7,7 @@
 //!
 //! `./test reader N` runs more of them. `LOGWEIR_READER_CASES` and proptest's own variables work too.
 
+use super::super::skim::Told;
 use super::*;
 use crate::files::identity::Key;
 use crate::journal::DIES_IN;
@@ -97,6 +98,8 @@ struct Kind {
     from_end: bool,
     /// Whether it leaves lines out, and replaces text in the others.
     has_rules: bool,
+    /// Whether the system tells of changes, so that not everything is looked up each second.
+    tells: bool,
 }
 
 /// A line, and where it stands in its content.
@@ -149,6 +152,10 @@ struct Life {
     rotated: usize,
     full: bool,
     unreadable: bool,
+    /// What the system has heard, where it tells.
+    told: Told,
+    /// Whether names have come or gone.
+    names: bool,
     /// For so many looks nobody knows what is seen.
     blind: u32,
     /// Lines that may be missing, by content; those that were seen must be named then.
@@ -182,6 +189,8 @@ impl Life {
             rotated: 0,
             full: false,
             unreadable: false,
+            told: Told::default(),
+            names: false,
             blind: 0,
             at_risk: vec![],
         };
@@ -195,6 +204,7 @@ impl Life {
         }
         life.rig.start();
         life.rig.core().journal.compact_bytes = COMPACT_BYTES;
+        life.watch();
         if kind.from_end {
             life.look();
         }
@@ -231,6 +241,7 @@ impl Life {
             return;
         }
         self.finish(slot);
+        self.names = true;
         self.slots[slot].file = Some(File::options().create(true).append(true).open(&path).unwrap());
         self.slots[slot].content = self.content(path);
     }
@@ -253,6 +264,7 @@ impl Life {
 
     fn put(&mut self, slot: usize, bytes: &[u8]) {
         self.slots[slot].quiet_ms = 0;
+        self.told.grown(vec![self.contents[self.slots[slot].content].path.clone()]);
         self.slots[slot].file.as_mut().unwrap().write_all(bytes).unwrap();
     }
 
@@ -298,6 +310,7 @@ impl Life {
     fn rename(&mut self, slot: usize) {
         let Some(content) = self.renamable(slot) else { return };
         let path = self.old_name(slot);
+        self.names = true;
         std::fs::rename(&self.contents[content].path, &path).unwrap();
         self.contents[content].path = path;
     }
@@ -306,11 +319,13 @@ impl Life {
         let Some(content) = self.renamable(slot) else { return };
         let path = self.old_name(slot);
         std::fs::hard_link(&self.contents[content].path, &path).unwrap();
+        self.names = true;
         if ms == 1000 {
             self.look();
         } else if ms > 0 {
             self.pass(ms);
         }
+        self.names = true;
         if self.renamable(slot).is_none() {
             return delete(&path);
         }
@@ -351,6 +366,7 @@ impl Life {
 
     fn empty(&mut self, slot: usize, lines: usize) {
         let path = self.name(slot);
+        self.told.grown(vec![path.clone()]);
         self.slots[slot].file.as_mut().unwrap().set_len(0).unwrap();
         let known = self.reads() && self.is_known(self.slots[slot].content);
         self.slots[slot].content = self.content(path);
@@ -365,6 +381,7 @@ impl Life {
         let Some(content) = self.current(slot) else { return };
         self.finish(slot);
         let copy = self.old_name(slot);
+        self.names = true;
         std::fs::copy(self.name(slot), &copy).unwrap();
         let copied = self.contents[content].lines.len();
         let mut first = copied;
@@ -407,6 +424,7 @@ impl Life {
                 self.slots[slot].file = None;
             }
         }
+        self.names = true;
         delete(&self.contents[content].path);
         if self.reads() && self.is_known(content) && self.kind.max_open_files > 10 {
             self.contents[content].held = true;
@@ -484,6 +502,27 @@ impl Life {
             self.rig.start();
             self.rig.core().journal.compact_bytes = COMPACT_BYTES;
             self.rig.core().journal.fails = self.full;
+            self.watch();
+        }
+    }
+
+    fn watch(&mut self) {
+        let tells = self.kind.tells;
+        let skim = &mut self.rig.core().skim;
+        skim.set_told(tells);
+        // The names are told, so it doesn't matter how fine the clock of the file system is.
+        skim.settled = Duration::ZERO;
+    }
+
+    /// As the system does: it tells before the next step.
+    fn tell(&mut self) {
+        let (news, names) = (self.told.take(), std::mem::take(&mut self.names));
+        if self.kind.tells && self.rig.running.is_some() {
+            let now = self.rig.now;
+            self.rig.core().told(news);
+            if names {
+                self.rig.core().handle(Wake::Look, now);
+            }
         }
     }
 
@@ -507,6 +546,7 @@ impl Life {
     }
 
     fn step(&mut self) -> Next {
+        self.tell();
         let unreadable = self.unreadable;
         self.rig.core().tails.values_mut().for_each(|tail| tail.broken = unreadable);
         let next = self.rig.step();
@@ -612,6 +652,7 @@ impl Life {
             Op::Clock(ms) => self.rig.now.unix_ms += ms,
             Op::Take | Op::Settle(_) | Op::Kill | Op::Stop => {}
         }
+        self.tell();
     }
 
     /// Until nothing is left to do.
@@ -626,6 +667,7 @@ impl Life {
         self.start();
         self.rig.core().journal.fails = false;
         self.rig.core().tails.values_mut().for_each(|tail| tail.broken = false);
+        self.tell();
         for _ in 0..16 {
             self.rig.pass(1200);
             self.rig.settle_down();
@@ -683,8 +725,8 @@ impl Life {
 fn cases() -> ProptestConfig {
     let cases =
         std::env::var("LOGWEIR_READER_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(10_000);
-    // Each of the four agents has its share.
-    ProptestConfig { cases: cases / 4 + 1, max_shrink_iters: 20_000, ..ProptestConfig::default() }
+    // Each of the agents has its share.
+    ProptestConfig { cases: cases / 5 + 1, max_shrink_iters: 20_000, ..ProptestConfig::default() }
 }
 
 fn live(kind: Kind, ops: Vec<Op>) -> Result<(), TestCaseError> {
@@ -700,23 +742,31 @@ proptest! {
 
     #[test]
     fn rotated_files_match_no_pattern(from_end in any::<bool>(), ops in prop::collection::vec(op(), 1..24)) {
-        live(Kind { matches_old: false, max_open_files: 50, from_end, has_rules: false }, ops)?;
+        live(Kind { matches_old: false, max_open_files: 50, from_end, has_rules: false, tells: false }, ops)?;
     }
 
     #[test]
     fn rotated_files_match(from_end in any::<bool>(), ops in prop::collection::vec(op(), 1..24)) {
-        live(Kind { matches_old: true, max_open_files: 50, from_end, has_rules: false }, ops)?;
+        live(Kind { matches_old: true, max_open_files: 50, from_end, has_rules: false, tells: false }, ops)?;
     }
 
     #[test]
     fn there_are_fewer_handles_than_files(
         matches_old in any::<bool>(), from_end in any::<bool>(), ops in prop::collection::vec(op(), 1..24)) {
-        live(Kind { matches_old, max_open_files: 1, from_end, has_rules: false }, ops)?;
+        live(Kind { matches_old, max_open_files: 1, from_end, has_rules: false, tells: false }, ops)?;
     }
 
     #[test]
     fn lines_are_left_out(
         matches_old in any::<bool>(), from_end in any::<bool>(), ops in prop::collection::vec(op(), 1..24)) {
-        live(Kind { matches_old, max_open_files: 50, from_end, has_rules: true }, ops)?;
+        live(Kind { matches_old, max_open_files: 50, from_end, has_rules: true, tells: false }, ops)?;
+    }
+
+    #[test]
+    fn the_system_tells_of_changes(
+        matches_old in any::<bool>(), from_end in any::<bool>(), few in any::<bool>(),
+        ops in prop::collection::vec(op(), 1..24)) {
+        let max_open_files = if few { 1 } else { 50 };
+        live(Kind { matches_old, max_open_files, from_end, has_rules: false, tells: true }, ops)?;
     }
 }
