@@ -172,6 +172,7 @@ fn change(input: &mut Input<'_>, state: &State, next: &mut u64) -> Delta {
             timed: true,
             born: Some(9),
             packed: false,
+            unread: None,
             closed_ms: None,
             real: None,
             at_end: false,

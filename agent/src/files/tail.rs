@@ -246,6 +246,7 @@ impl Tail {
             origin: Origin::of_path(&path),
             keys: Keys::default(),
             packed: file.is_packed(),
+            unread: None,
             born: born(&metadata),
             closed_ms: None,
             at_end: false,
@@ -498,8 +499,19 @@ impl Tail {
         let head = self.file()?.head()?;
         // Of a file of which nothing was read too little is known to tell that what is left is what was there.
         let emptied = self.entry.offset == 0 && self.shrunk.is_some();
-        if self.replaced || emptied || !self.entry.fingerprint.begins(&head) {
+        if self.replaced
+            || emptied
+            || !self.entry.fingerprint.begins(&head)
+            || !self.entry.may_be_unread(&head)
+        {
             return Ok(false);
+        }
+        let known = self.entry.unread.map_or(self.entry.fingerprint.len(), Checksum::len);
+        if reads || self.entry.offset > 0 {
+            self.entry.unread = None;
+        } else if head.len() > known {
+            self.entry.unread = Some(Checksum::of(&head));
+            self.dirty = true;
         }
         // Of what isn't read yet only enough to know that it is there: a copy of the file may have less of it.
         if self.entry.fingerprint.len() < head.len() && (reads || self.entry.fingerprint.len() == 0) {
@@ -577,6 +589,7 @@ impl Tail {
         self.trail.clear();
         self.entry.trail.clear();
         self.entry.offset = 0;
+        self.entry.unread = None;
         self.entry.parser = State::default();
         self.entry.guard = Checksum::of(&[]);
         self.entry.fingerprint = Checksum::of(&self.file()?.head()?);

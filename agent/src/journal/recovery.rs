@@ -50,7 +50,8 @@ pub(crate) fn judge(entry: &FileEntry, found: &Found<'_>) -> Verdict {
     // file system keeps the time of birth.
     let few = usize::try_from(entry.offset).is_ok_and(|offset| offset < FINGERPRINT_BYTES);
     let other_birth = entry.born.is_some() && found.born.is_some() && entry.born != found.born;
-    if (few && other_birth) || !entry.fingerprint.begins(found.head) || !entry.guard.is_of(found.before) {
+    let begins = entry.fingerprint.begins(found.head) && entry.may_be_unread(found.head);
+    if (few && other_birth) || !begins || !entry.guard.is_of(found.before) {
         return Verdict::Replaced;
     }
     Verdict::Same

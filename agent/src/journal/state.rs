@@ -52,6 +52,10 @@ pub(crate) struct FileEntry {
     /// Which fields are the parts of its events.
     #[serde(default, skip_serializing_if = "Keys::is_empty")]
     pub(crate) keys: Keys,
+    /// More of the first bytes, where it was not begun with: that nothing is read of it for a while must not let other content
+    /// with the same few first bytes take its place unnoticed. A copy of the file may have less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unread: Option<Checksum>,
     /// Whether it is compressed: all offsets are those of what is in it, and so are the checksums.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) packed: bool,
@@ -82,6 +86,11 @@ impl FileEntry {
     /// Where it was last seen: under its name, and where that led.
     pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
         [Some(self.path.as_path()), self.real.as_ref().map(|real| real.0.as_path())].into_iter().flatten()
+    }
+
+    /// Whether a file with these first bytes may hold what was seen and not begun with.
+    pub(crate) fn may_be_unread(&self, head: &[u8]) -> bool {
+        self.unread.is_none_or(|unread| unread.begins(head))
     }
 
     /// Whether nothing of the content is unread for all that is known: it was read to its end and left alone, or was

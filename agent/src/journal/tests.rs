@@ -98,6 +98,7 @@ fn file(ino: u64, offset: u64) -> FileEntry {
         timed: true,
         born: Some(9),
         packed: ino == 2,
+        unread: (ino == 3).then(|| Checksum::of(b"first bytes")),
         closed_ms: (ino == 3).then_some(offset.cast_signed()),
         at_end: ino == 1,
     }

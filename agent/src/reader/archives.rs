@@ -56,6 +56,7 @@ impl Archive {
             real,
             born,
             packed: true,
+            unread: None,
             closed_ms,
             at_end: false,
             trail: Trail::default(),
@@ -94,7 +95,8 @@ pub(super) enum Rest {
 pub(super) fn rest_of(entry: &FileEntry, known: impl Fn(Key) -> Option<u64>) -> Rest {
     let mut rest = Rest::Nowhere;
     for archive in candidates(entry) {
-        if !holds_content(entry, &archive.file).unwrap_or(false) {
+        let begins = archive.file.head().is_ok_and(|head| entry.may_be_unread(&head));
+        if !begins || !holds_content(entry, &archive.file).unwrap_or(false) {
             continue;
         }
         match known(archive.key) {

@@ -48,13 +48,15 @@ pub(super) fn place_in_copy(entry: &FileEntry, trail: &Trail, file: &Input) -> i
     let Some((place, guard)) = whole.or_else(|| trail.within(len)) else { return Ok(None) };
     // Of a short file the fingerprint covers what was written after the copy, too; then it is the guard that tells.
     let is_longer = known.len() > head.len() && guard.len() > 0;
-    let begins = known.len() > 0 && (known.begins(&head) || is_longer);
+    // A copy may have less of what was not begun with.
+    let other = entry.unread.is_some_and(|unread| head.len() >= unread.len() && !unread.begins(&head));
+    let begins = known.len() > 0 && (known.begins(&head) || is_longer) && !other;
     if !begins || !guard.is_of(&file.before(place, guard.len())?) {
         return Ok(None);
     }
     let fingerprint = if is_longer { Checksum::of(&head) } else { known };
     if whole.is_some() {
-        return Ok(Some(FileEntry { fingerprint, ..entry.clone() }));
+        return Ok(Some(FileEntry { fingerprint, unread: None, ..entry.clone() }));
     }
     let guard = Checksum::of(&file.before(len, GUARD_BYTES)?);
     Ok(Some(FileEntry { offset: len, fingerprint, guard, trail: Trail::default(), ..entry.clone() }))

@@ -234,7 +234,8 @@ impl Core {
             offset = old.offset,
             "the file was truncated or written over; it is read from the beginning"
         );
-        let rest = self.leave_to_copy(&old, &tail.trail, now).or_else(|| self.leave_to_archive(&old, now));
+        let rest = self.leave_to_copy(&old, &tail.trail, now);
+        let rest = rest.or_else(|| self.leave_to_archive(&old, now));
         let start = rest.unwrap_or(old.offset);
         if seen > start {
             self.lose_cut(&old.path, start, seen, now);
