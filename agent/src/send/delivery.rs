@@ -53,6 +53,8 @@ pub(crate) struct Shared<P> {
     pub(crate) fit: Fit,
     /// What the reading half heeds.
     pub(crate) guidance: Guidance,
+    /// Which collector has taken a batch last.
+    pub(crate) taker: watch::Sender<usize>,
     /// Tells when the collectors are others.
     pub(crate) target_changed: watch::Sender<()>,
 }
@@ -71,6 +73,7 @@ impl<P: Post> Shared<P> {
             rates: Rates::new(max_rate),
             fit: Fit::new(),
             guidance,
+            taker: watch::Sender::new(0),
             target_changed: watch::Sender::new(()),
         })
     }
@@ -257,6 +260,7 @@ impl<P: Post> Delivery<'_, P> {
         if let (Outcome::Answer(answer), Action::Settled { .. }) = (&outcome, &action) {
             self.shared.pace.taken(answer.pressure.unwrap_or(0.0));
             self.shared.fit.went(part.body.len());
+            self.shared.taker.send_if_modified(|last| std::mem::replace(last, to) != to);
             self.shared.identity.store(part.encoding == Encoding::Identity, Ordering::Relaxed);
         }
         tracing::debug!(batch = %id, trace_id = %self.trace, collector = to, events, attempt = *tries, ?action, "attempted");

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// How often it is asked: a quota may be changed while agents run.
 pub(crate) const EVERY: Duration = Duration::from_secs(60);
+/// How soon it is asked again where it didn't say, at first; each time twice as long.
+pub(crate) const SOON: Duration = Duration::from_secs(1);
 /// The largest body of the answer that is read, in bytes.
 pub(crate) const MAX_BYTES: usize = 64 << 10;
 

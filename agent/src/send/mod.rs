@@ -32,6 +32,7 @@ mod trace;
 mod voice;
 
 use crate::handoff::{Sealed, Settled, Wake};
+use crate::retry::Backoff;
 use delivery::{Damaged, Shared, deliver};
 use http::Post;
 use std::collections::VecDeque;
@@ -134,19 +135,27 @@ async fn watch_credentials<P: Post>(shared: &Shared<P>) {
     }
 }
 
-/// For ever: asks now and then what the collector takes.
+/// For ever: asks now and then what the collector takes; soon again where it doesn't say, since it may have come up only
+/// after the agent, and at once when another one takes over.
 async fn learn_limits<P: Post>(shared: &Shared<P>) {
-    let mut target = shared.target_changed.subscribe();
+    let (mut target, mut taker) = (shared.target_changed.subscribe(), shared.taker.subscribe());
+    let mut unsaid = Backoff::new(limits::SOON, limits::EVERY, 0.5);
+    let mut to = shared.collectors.preferred();
     loop {
-        let to = shared.collectors.preferred();
-        if let Some(limits) = shared.post.limits(to).await {
-            limits.guide(&shared.guidance);
-            shared.rates.told(limits.quota);
-        }
-        tokio::select! {
-            () = tokio::time::sleep(limits::EVERY) => {}
-            _ = target.changed() => {}
-        }
+        let wait = match shared.post.limits(to).await {
+            Some(limits) => {
+                limits.guide(&shared.guidance);
+                shared.rates.told(limits.quota);
+                unsaid.reset();
+                limits::EVERY
+            }
+            None => unsaid.next(rand::random()),
+        };
+        to = tokio::select! {
+            () = tokio::time::sleep(wait) => shared.collectors.preferred(),
+            _ = target.changed() => shared.collectors.preferred(),
+            _ = taker.changed() => *taker.borrow_and_update(),
+        };
     }
 }
 

@@ -93,6 +93,9 @@ pub(crate) struct Scripted {
     pub(crate) looks: AtomicUsize,
     /// What it says of its limits.
     limits: Option<OwnLimits>,
+    /// How often it was asked before it says that, and who was asked.
+    pub(crate) unsaid: AtomicUsize,
+    pub(crate) asked: Mutex<Vec<usize>>,
     /// Whether it answers what is small.
     answers: bool,
 }
@@ -116,6 +119,8 @@ impl Scripted {
             has_credentials: AtomicBool::new(false),
             looks: AtomicUsize::new(0),
             limits: None,
+            unsaid: AtomicUsize::new(0),
+            asked: Mutex::default(),
             answers: true,
         })
     }
@@ -178,8 +183,11 @@ impl Post for Arc<Scripted> {
         (self.script)(&sent)
     }
 
-    async fn limits(&self, _: usize) -> Option<OwnLimits> {
-        self.limits
+    async fn limits(&self, to: usize) -> Option<OwnLimits> {
+        self.asked.lock().unwrap().push(to);
+        let unsaid =
+            self.unsaid.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        self.limits.filter(|_| unsaid.is_err())
     }
 
     fn has_credentials(&self) -> bool {

@@ -158,11 +158,38 @@ async fn it_ends_when_its_reader_has_gone() {
     assert!(matches!(ended, Err(SendError::ReaderGone)), "{ended:?}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_quota_that_is_known_is_not_run_into() {
+fn small() -> limits::OwnLimits {
     let body = r#"{"limits": {"batch_events": 10, "decoded_bytes": 1000, "wire_bytes": 1000},
         "quota": {"events": {"rate": 100, "burst": 200}, "bytes": {"rate": 1000000, "burst": 1000000}}}"#;
-    let limits = limits::OwnLimits::parse(body.as_bytes()).unwrap();
+    limits::OwnLimits::parse(body.as_bytes()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_limits_of_a_collector_that_comes_up_late_or_takes_over_are_learnt_soon() {
+    let post = Scripted::new(|request| match request.to {
+        0 => Outcome::Failed("refused".into()),
+        _ => settle(request, &[]),
+    });
+    let post = post.of(2).saying(small());
+    post.unsaid.store(3, std::sync::atomic::Ordering::Relaxed);
+    let shared = post.shared();
+    let mut tasks = JoinSet::new();
+    let learner = Arc::clone(&shared);
+    tasks.spawn(async move { learn_limits(&learner).await });
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    assert_eq!(shared.guidance.batch_events(), 10, "after 1, 2 and 4 s at most");
+    assert_eq!(*post.asked.lock().unwrap(), [0; 4]);
+    // The second takes over.
+    deliver(Arc::clone(&shared), batch(1, 3)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(post.asked.lock().unwrap().last(), Some(&1));
+    // And it isn't asked more often than need be.
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(post.asked.lock().unwrap().len() <= 16, "{:?}", post.asked.lock().unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quota_that_is_known_is_not_run_into() {
     // The collector's own bucket, which refuses what comes too soon.
     let bucket = std::sync::Mutex::new((200.0_f64, Instant::now()));
     let post = Scripted::slow(Duration::from_millis(5), move |request| {
@@ -178,7 +205,7 @@ async fn a_quota_that_is_known_is_not_run_into() {
         bucket.0 -= 50.0;
         settle(request, &[])
     })
-    .saying(limits);
+    .saying(small());
     let batches: Vec<(u64, u64)> = (0..104).map(|n| (1 + n * 50, 50)).collect();
     let begun = Instant::now();
     assert_eq!(reported(&post, &batches).await.len(), 104);
