@@ -1,6 +1,7 @@
 //! Against a socket that says what a test tells it to, byte for byte.
 
 use super::*;
+use crate::send::policy::{self, Action};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -196,12 +197,82 @@ async fn an_answer_that_drips_ends_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn redirects_are_not_followed() {
+async fn redirects_are_not_followed_and_the_token_goes_nowhere_else() {
+    let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (dir, other) = (tempfile::tempdir().unwrap(), elsewhere.local_addr().unwrap());
+    let token = dir.path().join("token");
+    std::fs::write(&token, "secret").unwrap();
     for status in [301, 302, 303, 307, 308] {
-        let text =
-            format!("HTTP/1.1 {status} Moved\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n");
+        let text = format!(
+            "HTTP/1.1 {status} Moved\r\nlocation: http://{other}/v1/events\r\ncontent-length: 0\r\n\r\n"
+        );
+        let with = |target: &mut Target| target.token_file = Some(token.clone());
+        let (outcome, seen) = exchange(with, text.as_bytes(), End::Stay).await;
+        assert_eq!(seen.headers["authorization"], "Bearer secret");
+        let answer = whole(outcome);
+        assert_eq!(answer.status, status);
+        // Nor is the batch given up: somebody must mend the address.
+        let asked = policy::Asked { id: ID.parse().unwrap(), events: 1, encoding: Encoding::Zstd };
+        let action = policy::decide(&asked, &Outcome::Answer(answer), jiff::Timestamp::now());
+        assert!(matches!(action, Action::Hold(_)), "{action:?}");
+    }
+    let silence = tokio::time::timeout(Duration::from_millis(300), elsewhere.accept()).await;
+    assert!(silence.is_err(), "nobody is sent there");
+}
+
+/// RFC 9110, section 15.2: any number of interim answers may come before the final one.
+#[tokio::test]
+async fn interim_answers_are_passed_over() {
+    let said = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n\
+                 HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\n{}";
+    let (outcome, _) = exchange(|_| {}, said, End::Stay).await;
+    assert_eq!(whole(outcome).status, 202);
+    // One alone is no answer.
+    let short = |target: &mut Target| target.request_timeout = Duration::from_millis(200);
+    let (outcome, _) = exchange(short, b"HTTP/1.1 103 Early Hints\r\n\r\n", End::Stay).await;
+    assert!(matches!(outcome, Outcome::TimedOut(_)), "{outcome:?}");
+    let (outcome, _) = exchange(|_| {}, b"HTTP/1.1 100 Continue\r\n\r\n", End::Close).await;
+    assert!(matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
+}
+
+/// What a proxy says in the collector's place neither settles a batch nor gives it up, and is waited for as it asks.
+#[tokio::test]
+async fn a_proxys_words_are_heeded_and_not_believed() {
+    let date = |seconds: i64| {
+        let at = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
+        jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).unwrap()
+    };
+    let html = "<html><body><h1>Bad Gateway</h1></body></html>";
+    for (status, retry_after, least, most) in [
+        (503, Some(date(20)), 15, 26),
+        (503, Some("7".to_owned()), 7, 7),
+        (503, Some(date(-3_600)), 0, 60),
+        (503, Some("999999999999".to_owned()), 1, 3_600),
+        (502, None, 0, 60),
+        (200, None, 0, 60),
+        (404, None, 0, 300),
+        (413, None, 0, 0),
+    ] {
+        let header =
+            retry_after.as_ref().map(|value| format!("retry-after: {value}\r\n")).unwrap_or_default();
+        let text = format!(
+            "HTTP/1.1 {status} It\r\ncontent-type: text/html\r\n{header}content-length: {}\r\n\r\n{html}",
+            html.len()
+        );
         let (outcome, _) = exchange(|_| {}, text.as_bytes(), End::Stay).await;
-        assert_eq!(whole(outcome).status, status);
+        let asked = policy::Asked { id: ID.parse().unwrap(), events: 10, encoding: Encoding::Zstd };
+        let action = policy::decide(&asked, &outcome, jiff::Timestamp::now());
+        match (&action, status) {
+            (Action::Halve, 413) => {}
+            (Action::Hold(hold), _) => match hold.wait {
+                policy::Wait::Told(told) => {
+                    let seconds = told.as_secs();
+                    assert!((least..=most).contains(&seconds), "{status} {retry_after:?}: {told:?}");
+                }
+                _ => assert!(retry_after.is_none() || least == 0, "{status} {retry_after:?}: {action:?}"),
+            },
+            _ => panic!("{status}: {action:?}"),
+        }
     }
 }
 
