@@ -378,8 +378,7 @@ impl Core {
             if let Some(batch) = self.journal.state().batches.get(&settled.id)
                 && self.unsettled.contains_key(&settled.id)
             {
-                let records: Vec<Value> =
-                    settled.rejects.iter().map(|reject| super::notes::rejected(batch, reject, now)).collect();
+                let records = self.rejected(batch, &settled.rejects, now);
                 if let Err(error) = self.rejects.append(&records) {
                     self.failed("the rejects file", &error, now);
                     return;

@@ -18,6 +18,7 @@ mod handles;
 mod locate;
 mod notes;
 mod recover;
+mod refused;
 mod remount;
 mod report;
 mod round;

@@ -8,6 +8,7 @@ use crate::records::at;
 use crate::spool::Dropped;
 use logweir_proto::BatchId;
 use serde_json::{Value, json};
+use std::ops::Range;
 use std::path::Path;
 
 /// Bytes that can't be sent, or not any more.
@@ -37,9 +38,18 @@ impl<'a> Loss<'a> {
     }
 }
 
-/// The record of an event that was refused.
-pub(super) fn rejected(batch: &Batch, reject: &Reject, now: Moment) -> Value {
-    let piece = piece_of(batch, reject.number.get());
+/// The record of an event that was refused. `ranges` gives where the events of a piece stand, while its bytes are there; else
+/// the record says where the piece is.
+pub(super) fn rejected(
+    batch: &Batch,
+    reject: &Reject,
+    now: Moment,
+    ranges: impl FnOnce(&Piece) -> Option<Vec<Range<u64>>>,
+) -> Value {
+    let place = piece_of(batch, reject.number.get());
+    let exact = place.and_then(|(piece, index)| ranges(piece)?.get(usize::try_from(index).ok()?).cloned());
+    let piece = place.map(|(piece, _)| piece);
+    let range = exact.clone().or_else(|| piece.map(|piece| piece.start..piece.end));
     json!({
         "at": at(now.unix_ms),
         "code": reject.code,
@@ -47,19 +57,23 @@ pub(super) fn rejected(batch: &Batch, reject: &Reject, now: Moment) -> Value {
         "producer": batch.id.producer.to_string(),
         "number": reject.number.get(),
         "file": piece.map(|piece| piece.path.to_string_lossy()),
-        "start": piece.map(|piece| piece.start),
-        "end": piece.map(|piece| piece.end),
+        "start": range.as_ref().map(|range| range.start),
+        "end": range.as_ref().map(|range| range.end),
+        "exact": exact.is_some(),
         "event": String::from_utf8_lossy(&reject.event),
     })
 }
 
-fn piece_of(batch: &Batch, number: u64) -> Option<&Piece> {
+/// The piece with the event of this number, and the how manieth of it that is, from 0.
+fn piece_of(batch: &Batch, number: u64) -> Option<(&Piece, u64)> {
     let mut index = number.checked_sub(batch.id.seq.get())?;
-    batch.pieces.iter().find(|piece| {
-        let here = index < piece.events;
-        index = index.saturating_sub(piece.events);
-        here
-    })
+    for piece in &batch.pieces {
+        if index < piece.events {
+            return Some((piece, index));
+        }
+        index -= piece.events;
+    }
+    None
 }
 
 /// The record of a line that is too long.

@@ -14,6 +14,7 @@ use super::core::Moment;
 use super::locate::{Locator, Place, Wanted};
 use super::notes::{self, Loss};
 use super::scan::{judge_file, open};
+use crate::batch::length;
 use crate::files::discover::Match;
 use crate::files::identity::{Key, born};
 use crate::files::input::Input;
@@ -30,6 +31,7 @@ use serde_json::Value;
 use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -103,7 +105,7 @@ impl Recovery<'_> {
     }
 
     fn batch(&self, batch: &Batch, old: &State, out: &mut Recovered) -> Result<(), ReadError> {
-        let settings = self.parser(&batch.parsing)?;
+        let settings = parser(&batch.parsing, self.settings)?;
         let mut events = Vec::new();
         for piece in &batch.pieces {
             match self.events(piece, &settings, old) {
@@ -147,45 +149,6 @@ impl Recovery<'_> {
             passed += piece.events;
         }
         Ok(())
-    }
-
-    fn parser(&self, parsing: &Parsing) -> Result<Settings, ReadError> {
-        let timezone = if parsing.timezone == self.settings.timezone_name {
-            self.settings.timezone.clone()
-        } else {
-            TimeZone::get(&parsing.timezone).map_err(|error| {
-                ReadError::State(format!(
-                    "the journal in {} holds batches whose lines were read with the time zone {}, which this machine \
-                     doesn't know ({error}): install it, or send them with --timezone {0} on the machine that does",
-                    self.settings.state_dir.display(),
-                    parsing.timezone,
-                ))
-            })?
-        };
-        let multiline_start =
-            parsing.multiline_start.as_deref().map(Regex::new).transpose().map_err(|error| {
-                ReadError::State(format!("the journal holds a --multiline-start that is none: {error}"))
-            })?;
-        let rules = if parsing.rules == *self.settings.rules.texts() {
-            Arc::clone(&self.settings.rules)
-        } else {
-            let rules = Rules::new(parsing.rules.clone()).map_err(|error| {
-                ReadError::State(format!("the journal holds rules that this agent can't apply: {error}"))
-            })?;
-            Arc::new(rules)
-        };
-        Ok(Settings {
-            format: parsing.format,
-            service: parsing.service.clone(),
-            file_service: String::new(),
-            origin: None,
-            keys: Keys::default(),
-            default_level: parsing.default_level,
-            timezone,
-            multiline_start,
-            max_event_bytes: parsing.multiline_bytes,
-            rules,
-        })
     }
 
     /// The events of a piece, where its bytes are still there.
@@ -334,7 +297,8 @@ enum Lines {
     Unknown,
 }
 
-fn bytes_of(piece: &Piece, file: &Input) -> Option<Vec<u8>> {
+/// The bytes of a piece, if the file has them.
+pub(super) fn bytes_of(piece: &Piece, file: &Input) -> Option<Vec<u8>> {
     let len = usize::try_from(piece.end - piece.start).ok()?;
     // A segment of the spool may begin as if it were compressed.
     let views = [Some(file.clone()), file.is_packed().then(|| file.as_plain())];
@@ -350,6 +314,26 @@ fn bytes_of(piece: &Piece, file: &Input) -> Option<Vec<u8>> {
 
 /// The same bytes, parser and state at the start: the same events.
 fn parse(piece: &Piece, bytes: &[u8], settings: &Settings) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    walk(piece, bytes, settings, |event, _| out.extend_from_slice(event))?;
+    Some(out)
+}
+
+/// Where each event of a piece stands in its file.
+pub(super) fn ranges(piece: &Piece, bytes: &[u8], settings: &Settings) -> Option<Vec<Range<u64>>> {
+    let mut ranges = Vec::new();
+    let at = |offset: usize| piece.start + length(offset);
+    walk(piece, bytes, settings, |_, range| ranges.push(at(range.start)..at(range.end)))?;
+    Some(ranges)
+}
+
+/// Calls `each` with the events of a piece, and where they stand in its bytes; `None` when they aren't as many as it has.
+fn walk(
+    piece: &Piece,
+    bytes: &[u8],
+    settings: &Settings,
+    mut each: impl FnMut(&[u8], Range<usize>),
+) -> Option<()> {
     let settings = Settings {
         file_service: piece.service.clone(),
         origin: piece.origin.clone(),
@@ -361,10 +345,10 @@ fn parse(piece: &Piece, bytes: &[u8], settings: &Settings) -> Option<Vec<u8>> {
         carry.begin(bytes);
     }
     let mut assembly = Assembly::new(&settings, carry);
-    let (mut out, mut at, mut events) = (Vec::new(), 0, 0);
-    let mut take = |assembly: &mut Assembly<'_>| {
+    let (mut from, mut at, mut events) = (0, 0, 0);
+    let mut take = |assembly: &mut Assembly<'_>, range: Range<usize>| {
         if assembly.take().is_some_and(|facts| facts.filtered.is_none()) {
-            out.extend_from_slice(assembly.event());
+            each(assembly.event(), range);
             events += 1;
         }
     };
@@ -378,14 +362,62 @@ fn parse(piece: &Piece, bytes: &[u8], settings: &Settings) -> Option<Vec<u8>> {
         };
         match assembly.line(line) {
             Next::Complete => {
-                take(&mut assembly);
+                take(&mut assembly, from..at);
+                from = at;
                 continue;
             }
-            Next::Whole => take(&mut assembly),
-            Next::Open | Next::Nothing => {}
+            Next::Whole => {
+                take(&mut assembly, from..at + taken);
+                from = at + taken;
+            }
+            Next::Nothing => from = at + taken,
+            Next::Open => {}
         }
         at += taken;
     }
-    take(&mut assembly);
-    (events == piece.events).then_some(out)
+    take(&mut assembly, from..at);
+    (events == piece.events).then_some(())
+}
+
+/// How the lines of a batch were read.
+///
+/// # Errors
+/// When this machine or this agent can't read them so.
+pub(super) fn parser(parsing: &Parsing, now: &Reading) -> Result<Settings, ReadError> {
+    let timezone = if parsing.timezone == now.timezone_name {
+        now.timezone.clone()
+    } else {
+        TimeZone::get(&parsing.timezone).map_err(|error| {
+            ReadError::State(format!(
+                "the journal in {} holds batches whose lines were read with the time zone {}, which this machine \
+                 doesn't know ({error}): install it, or send them with --timezone {0} on the machine that does",
+                now.state_dir.display(),
+                parsing.timezone,
+            ))
+        })?
+    };
+    let multiline_start =
+        parsing.multiline_start.as_deref().map(Regex::new).transpose().map_err(|error| {
+            ReadError::State(format!("the journal holds a --multiline-start that is none: {error}"))
+        })?;
+    let rules = if parsing.rules == *now.rules.texts() {
+        Arc::clone(&now.rules)
+    } else {
+        let rules = Rules::new(parsing.rules.clone()).map_err(|error| {
+            ReadError::State(format!("the journal holds rules that this agent can't apply: {error}"))
+        })?;
+        Arc::new(rules)
+    };
+    Ok(Settings {
+        format: parsing.format,
+        service: parsing.service.clone(),
+        file_service: String::new(),
+        origin: None,
+        keys: Keys::default(),
+        default_level: parsing.default_level,
+        timezone,
+        multiline_start,
+        max_event_bytes: parsing.multiline_bytes,
+        rules,
+    })
 }

@@ -111,7 +111,12 @@ fn rejected_events_keep_their_number_in_the_rejects_file() {
     assert_eq!(rejects[0]["number"], 2);
     assert_eq!(rejects[0]["producer"], id.producer.to_string());
     assert_eq!(rejects[0]["event"], "{\"a\":\u{fffd}}");
-    assert_eq!(rejects[0]["end"], 14);
+    assert_eq!(
+        (&rejects[0]["start"], &rejects[0]["end"]),
+        (&7.into(), &14.into()),
+        "of the second line alone"
+    );
+    assert_eq!(rejects[0]["exact"], true);
     assert!(rejects[0]["file"].as_str().unwrap().ends_with("a.log"));
     // Settled a second time: nothing happens.
     let now = rig.now;
